@@ -1,0 +1,109 @@
+"""What a sweep leaves behind: trials asked for, results with their evidence, estimates. Frozen, and plain JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lowdim_bench.specs.base import Spec
+from lowdim_bench.specs.task import Track
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class Trial(Spec):
+    """One training to run: training dimension k, replicate (seed index), and the planning round that asked for it."""
+
+    k: Annotated[int, Field(ge=1)]
+    replicate: Count
+    round: Count
+
+    @property
+    def key(self) -> str:
+        """Its name within the sweep; a sweep never trains the same key twice."""
+        return f"k{self.k}-r{self.replicate}"
+
+
+class Spending(Spec):
+    """What one phase of a trial asked of the problem.
+
+    A gradient evaluation is one gradient over all D parameters on one mini-batch; examples are counted with repeats.
+    """
+
+    gradient_evaluations: Count = 0
+    examples: Count = 0
+    evaluations: Count = 0
+    """Full passes over the training set without a gradient."""
+
+
+class Audit(Spec):
+    """Degrees of freedom as the harness measured them."""
+
+    measured_k: Count
+    """Numerical rank of the map: how many independent directions training could move in."""
+    rank_evidence: Literal["exact", "sampled"]
+    """exact: the rank of the whole map. sampled: all columns of a random sample were independent, and the map is affine
+    in k numbers, which bounds its rank by k."""
+    affine: bool
+    side_information_bits: Annotated[float, Field(ge=0)]
+    track: Track
+
+
+class Outcome(Spec):
+    """Whether one target was reached, confirmed from the stored float32 theta, and at which step first."""
+
+    target: str
+    reached: bool
+    step: Count | None = None
+    unconfirmed: Count = 0
+    """Scheduled evaluations that met the target but whose confirmation did not."""
+
+
+class CurvePoint(Spec):
+    step: Count
+    train_loss: float | None
+    """None where it was not finite."""
+    train_accuracy: float | None = None
+
+
+class TrialResult(Spec):
+    """One finished trial. `diverged` counts as not reaching; `failed` is the method's own fault and stops its sweep."""
+
+    trial: Trial
+    status: Literal["trained", "diverged", "failed"]
+    reason: str = ""
+    outcomes: tuple[Outcome, ...] = ()
+    audit: Audit | None = None
+    preparation: Spending = Spending()
+    training: Spending = Spending()
+    learning_rate: float | None = None
+    trained_steps: Count = 0
+    test_accuracy: float | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+
+    def reached(self, target: str) -> bool:
+        """Whether the target of that name was reached."""
+        return any(outcome.reached for outcome in self.outcomes if outcome.target == target)
+
+
+class Estimate(Spec):
+    """The threshold training dimension k* of one target, with its 95 % interval and the counts behind it.
+
+    found: low <= k_star <= high. above_range: k* exceeds `low` = the largest k allowed. below_range: k* is at most
+    `high` = the smallest k allowed. unfinished: the interval is still wider than asked; its ends, where known, are given.
+    """
+
+    target: str
+    status: Literal["found", "above_range", "below_range", "unfinished"]
+    k_star: int | None = None
+    low: int | None = None
+    high: int | None = None
+    hits: Count = 0
+    trials: Count = 0
+    hits_near: Count = 0
+    trials_near: Count = 0
+    """Successes and trials at k within the interval widened by a factor of `precision` at both ends."""
+    monotone: bool = True
+    note: str = ""

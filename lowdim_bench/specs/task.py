@@ -1,0 +1,166 @@
+"""A task: what is trained, how, and which loss sub-level set has to be reached with how few degrees of freedom."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from lowdim_bench.specs.base import Spec
+from lowdim_bench.specs.problem import PositiveFloat, PositiveInt, Problem
+
+Track = Literal["cold", "prepared", "open"]
+TRACKS: tuple[Track, ...] = ("cold", "prepared", "open")
+"""From strict to lax. cold: no data seen before the k-dimensional training. prepared: metered preparation, fixed network,
+linear map. open: own network or non-linear map."""
+
+
+class Adam(Spec):
+    """Adam (Kingma & Ba 2015) with true bias correction."""
+
+    kind: Literal["adam"]
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    epsilon: PositiveFloat = 1e-7
+
+
+class Sgd(Spec):
+    """Stochastic gradient descent with heavy-ball (or Nesterov) momentum."""
+
+    kind: Literal["sgd"]
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    nesterov: bool = False
+
+
+Optimizer = Annotated[Adam | Sgd, Field(discriminator="kind")]
+
+
+class LearningRate(Spec):
+    """The learning rate at training dimension k: value * (k / reference_k) ** exponent, times each of `multipliers`.
+
+    With more than one multiplier every trial trains once with each, from the same seed, and reaches a target if any of
+    these runs does: tuning at equal budget, counted in the trial's price.
+    """
+
+    value: PositiveFloat
+    reference_k: PositiveInt = 1
+    exponent: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    multipliers: Annotated[tuple[PositiveFloat, ...], Field(min_length=1, max_length=16)] = (1.0,)
+    schedule: Literal["constant", "cosine"] = "constant"
+
+    def at(self, k: int) -> float:
+        """The learning rate at training dimension k, before multipliers and schedule."""
+        return self.value * (k / self.reference_k) ** self.exponent
+
+
+class Recipe(Spec):
+    """How a vector of numbers is trained. `batch_size: null` trains on the full data at every step."""
+
+    optimizer: Optimizer
+    learning_rate: LearningRate
+    batch_size: PositiveInt | None
+    steps: PositiveInt
+
+
+class TrainingRecipe(Recipe):
+    """The recipe of the scored k-dimensional training, with its schedule of evaluations on the full training set."""
+
+    evaluate_every: PositiveInt
+
+
+Metric = Literal["train_loss", "train_accuracy"]
+
+
+class Target(Spec):
+    """A loss sub-level set (`at_most`) or an accuracy super-level set (`at_least`), on the full training set."""
+
+    metric: Metric
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @model_validator(mode="after")
+    def _one_direction(self) -> Self:
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError("give exactly one of at_most and at_least")
+        if (self.metric == "train_loss") != (self.at_most is not None):
+            raise ValueError("train_loss takes at_most, train_accuracy takes at_least")
+        return self
+
+    @property
+    def name(self) -> str:
+        """For people and for keys: 'train_loss <= 0.1'."""
+        return f"{self.metric} {'<=' if self.at_most is not None else '>='} {self.level:g}"
+
+    @property
+    def level(self) -> float:
+        level = self.at_most if self.at_most is not None else self.at_least
+        assert level is not None
+        return level
+
+    def reached(self, value: float) -> bool:
+        """Whether a value of the metric lies in the level set; NaN never does."""
+        return value <= self.level if self.at_most is not None else value >= self.level
+
+
+class ThresholdSpec(Spec):
+    """What is asked of the threshold training dimension k* and how it is searched.
+
+    k* is the smallest k whose success probability reaches `success_probability`. The search ends when the 95 % interval
+    of the last target's k* spans no more than a factor of `precision`, and at least `minimum_replicates` trials stand
+    behind it; or when `trials` are spent.
+    """
+
+    success_probability: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    precision: Annotated[float, Field(gt=1, le=64)] = 1.2
+    k_min: PositiveInt = 1
+    k_max: PositiveInt
+    minimum_replicates: Annotated[int, Field(ge=1, le=10_000)] = 20
+    design: Literal["bayesian", "bisection"] = "bayesian"
+    trials_per_round: Annotated[int, Field(ge=1, le=1024)] = 8
+    trials: PositiveInt = 200
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.k_min >= self.k_max:
+            raise ValueError(f"k_min ({self.k_min}) must lie below k_max ({self.k_max})")
+        if self.trials < self.minimum_replicates:
+            raise ValueError("trials must be at least minimum_replicates")
+        return self
+
+
+class PreparationBudget(Spec):
+    """The most that one trial may spend before its k-dimensional training."""
+
+    gradient_evaluations: Annotated[int, Field(ge=0)]
+
+
+class Task(Spec):
+    """One task. Everything here decides the number, except `description`; where it runs is never part of it."""
+
+    not_identity: ClassVar[frozenset[str]] = frozenset({"description"})
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    description: str = ""
+    track: Track = "prepared"
+    problem: Problem
+    training: TrainingRecipe
+    full_training: Recipe
+    targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=16)]
+    threshold: ThresholdSpec
+    preparation: PreparationBudget
+
+    @model_validator(mode="after")
+    def _nested(self) -> Self:
+        if len({target.metric for target in self.targets}) > 1:
+            raise ValueError("targets of one task must share one metric, so that they are nested")
+        levels = [target.level if target.at_least is not None else -target.level for target in self.targets]
+        if any(easier >= harder for easier, harder in zip(levels, levels[1:], strict=False)):
+            raise ValueError("targets must go strictly from easy to hard; the last one is ranked")
+        if self.problem.kind == "quadratic_well" and self.ranked_target.metric != "train_loss":
+            raise ValueError("a quadratic well has no accuracy: use train_loss")
+        return self
+
+    @property
+    def ranked_target(self) -> Target:
+        """The hardest target: the one whose threshold is searched to `precision` and ranked."""
+        return self.targets[-1]
