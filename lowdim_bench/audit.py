@@ -1,0 +1,114 @@
+"""Degrees of freedom, measured: nothing here trusts what a method says of its own subspace."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lowdim_bench.errors import AuditFailure
+from lowdim_bench.parametrizations import AffineSubspace, Coordinates, DenseBasis
+from lowdim_bench.records import Audit, Spending
+
+BITS_PER_NUMBER = 32
+BITS_PER_FOREIGN_SEED = 64
+_AFFINE_TOLERANCE = 1e-4
+
+
+def measure(subspace: AffineSubspace, k: int, initial: Tensor, seed: int, preparation: Spending) -> Audit:
+    """Measure what a method prepared for a trial of k dimensions, before it is trained.
+
+    `initial` (D,) are the replicate's initial weights and `seed` the trial's: what can be regenerated from these two costs
+    no side information. Raises `AuditFailure` where the subspace has not exactly k numbers, its map is not finite, pure and
+    affine, or its rank exceeds k.
+    """
+    if subspace.k != k or subspace.start.numel() != k:
+        raise AuditFailure(f"the trial allows k = {k} numbers, but the method prepared {subspace.k}")
+    if subspace.offset.shape != initial.shape:
+        raise AuditFailure(f"the map ends in {len(subspace.offset)} parameters; the network has {len(initial)}")
+    if not all(bool(tensor.isfinite().all()) for tensor in (subspace.offset, subspace.start, *_floats(subspace))):
+        raise AuditFailure("the prepared subspace holds values that are not finite (NaN or infinity)")
+    _check_pure_and_affine(subspace)
+    rank, evidence = _rank(subspace)
+    if rank > k:
+        raise AuditFailure(f"the map has rank {rank}, more than the trial's k = {k}")
+    bits = _offset_bits(subspace, initial) + _operator_bits(subspace, seed)
+    seen = preparation.gradient_evaluations or preparation.examples
+    return Audit(
+        measured_k=rank,
+        rank_evidence=evidence,
+        affine=True,
+        side_information_bits=bits,
+        track="prepared" if seen else "cold",
+    )
+
+
+def check_unmoved(subspace: AffineSubspace, fingerprint: str) -> None:
+    """Raises `AuditFailure` where anything but theta changed since the fingerprint was taken."""
+    if subspace.fingerprint() != fingerprint:
+        raise AuditFailure("the map itself changed during training; only theta may")
+
+
+def _floats(subspace: AffineSubspace) -> list[Tensor]:
+    return [tensor for tensor in subspace.tensors().values() if tensor.is_floating_point()]
+
+
+def _check_pure_and_affine(subspace: AffineSubspace) -> None:
+    """Probes the map from outside: an affine map of k numbers cannot have more than k degrees of freedom."""
+    generator = torch.Generator().manual_seed(0)
+    device = subspace.offset.device
+    one, two = (torch.randn(subspace.k, generator=generator).to(device) for _ in range(2))
+    base, at_one, at_two = (subspace.map(theta) for theta in (torch.zeros_like(one), one, two))
+    if not torch.equal(at_one, subspace.map(one)):
+        raise AuditFailure("the map is not pure: the same theta gave two different weight vectors")
+    combined = subspace.map(0.5 * one - 2.0 * two)
+    expected = base + 0.5 * (at_one - base) - 2.0 * (at_two - base)
+    scale = float((at_one - base).norm() + (at_two - base).norm() + base.norm()) + 1e-30
+    if float((combined - expected).norm()) > _AFFINE_TOLERANCE * scale:
+        raise AuditFailure("the map is not affine in theta, so its degrees of freedom are not bounded by k")
+
+
+def _rank(subspace: AffineSubspace) -> tuple[int, str]:
+    operator = subspace.operator
+    rank = operator.rank()
+    if rank is not None:
+        return rank, "exact"
+    if isinstance(operator, DenseBasis) and not operator.sampled_columns_are_independent():
+        raise AuditFailure("columns of the basis depend on each other, so it spans fewer than k dimensions; choose a smaller k")
+    return operator.k, "sampled"
+
+
+def _offset_bits(subspace: AffineSubspace, initial: Tensor) -> float:
+    """Bits of the offset beyond initial weights, zeros and the mask that the operator already tells."""
+    offset = subspace.offset
+    foreign = (offset != initial) & (offset != 0)
+    zeroed = (offset == 0) & (initial != 0)
+    numbers = int(foreign.sum())
+    bits = BITS_PER_NUMBER * numbers + subset_bits(len(offset), numbers)
+    if isinstance(subspace.operator, Coordinates):
+        # Zeros exactly on or exactly off the mask say nothing that the mask has not said.
+        mask = torch.zeros_like(zeroed)
+        mask[subspace.operator.indices] = True
+        told = initial != 0
+        if torch.equal(zeroed & told, mask & told) or torch.equal(zeroed & told, ~mask & told):
+            return bits
+    return bits + subset_bits(int((initial != 0).sum()), int(zeroed.sum()))
+
+
+def _operator_bits(subspace: AffineSubspace, seed: int) -> float:
+    operator = subspace.operator
+    if operator.kind == "full_space":
+        return 0.0
+    if operator.seed is not None:
+        return 0.0 if operator.seed == seed else float(BITS_PER_FOREIGN_SEED)
+    if isinstance(operator, Coordinates):
+        return subset_bits(operator.full_dimension, operator.k)
+    return float(BITS_PER_NUMBER * operator.k * operator.full_dimension)
+
+
+def subset_bits(of: int, chosen: int) -> float:
+    """log2 of the number of ways to choose `chosen` of `of` things: the bits that name a mask."""
+    if chosen in (0, of):
+        return 0.0
+    return (math.lgamma(of + 1) - math.lgamma(chosen + 1) - math.lgamma(of - chosen + 1)) / math.log(2)

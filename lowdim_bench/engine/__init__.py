@@ -1,0 +1,90 @@
+"""The one training loop: burn-in, pruning rounds and the scored training all run here, a pack of trials at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lowdim_bench.engine.optimizers import build_optimizer
+from lowdim_bench.parametrizations import AffineSubspace, Pack, stack_starts
+from lowdim_bench.problems import MeteredProblem
+from lowdim_bench.specs import Recipe
+
+__all__ = ["Observer", "Span", "train"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Steps `start` <= step < `stop` of a recipe. Batches and schedule are those of the step, so a rewound run goes on."""
+
+    start: int
+    stop: int
+
+
+class Observer(Protocol):
+    """Looks on at a training every so many steps."""
+
+    every: int
+    """Steps between two looks; the last step is always looked at."""
+
+    def __call__(self, step: int, rows: Sequence[int], theta: Tensor, pack: Pack) -> Sequence[bool]:
+        """After `step` steps: theta (P', K) of the rows still training. Returns for each whether to go on with it."""
+        ...
+
+
+@torch.no_grad()
+def train(
+    problem: MeteredProblem,
+    subspaces: Sequence[AffineSubspace],
+    recipe: Recipe,
+    rates: Sequence[float],
+    span: Span,
+    observer: Observer | None = None,
+) -> list[Tensor]:
+    """Train P trials, row i within subspaces[i] at learning rate rates[i]; returns each theta (k_i,) as it was left.
+
+    A row whose loss or theta is no longer finite trains on harmlessly as NaN: whoever looks at it sees that.
+    """
+    pack = Pack.of(subspaces)
+    theta = stack_starts(subspaces).clone()
+    optimizer = build_optimizer(recipe.optimizer, theta)
+    order = problem.batch_order(recipe.batch_size)
+    rate = torch.tensor(list(rates), dtype=theta.dtype, device=theta.device).unsqueeze(1)
+    rows = list(range(len(subspaces)))
+    finished: dict[int, Tensor] = {}
+    metered = problem
+    for step in range(span.start, span.stop):
+        weights = pack.map(theta)
+        _, gradient = metered.loss_and_gradient(weights, order.examples(step))
+        optimizer.step(theta, pack.pull_back(gradient), rate * _schedule(recipe, step))
+        done = step + 1
+        if observer is None or (done % observer.every and done != span.stop):
+            continue
+        going = observer(done, rows, theta, pack)
+        if all(going):
+            continue
+        finished |= {row: theta[place] for place, row in enumerate(rows) if not going[place]}
+        kept = torch.tensor([place for place, on in enumerate(going) if on], dtype=torch.int64)
+        if not len(kept):
+            rows = []
+            break
+        metered = metered.rows(kept.tolist())
+        order.keep(kept)
+        pack, on_device = pack.keep(kept), kept.to(theta.device)
+        optimizer.keep(on_device)
+        theta, rate = theta[on_device], rate[on_device]
+        rows = [rows[place] for place in kept.tolist()]
+    finished |= {row: theta[place] for place, row in enumerate(rows)}
+    return [finished[row][: subspace.k].clone() for row, subspace in enumerate(subspaces)]
+
+
+def _schedule(recipe: Recipe, step: int) -> float:
+    """What the learning rate is multiplied with at a step."""
+    if recipe.learning_rate.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+    return 1.0

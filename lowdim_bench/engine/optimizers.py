@@ -1,0 +1,72 @@
+"""Optimizers for a pack: one row a trial, each with its own learning rate.
+
+torch's own optimizers have one learning rate a parameter group, and so would need one group, and one kernel launch, a trial.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import final
+
+from torch import Tensor
+
+from lowdim_bench.specs.task import Adam, Optimizer, Sgd
+
+
+class PackOptimizer(ABC):
+    """Updates theta (P, K) in place."""
+
+    @abstractmethod
+    def step(self, theta: Tensor, gradient: Tensor, rate: Tensor) -> None:
+        """One step against `gradient` (P, K) at learning rates `rate` (P, 1)."""
+
+    @abstractmethod
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some rows only: `rows` holds their indices."""
+
+
+@final
+class PackAdam(PackOptimizer):
+    """Adam with true bias correction 1 - beta ** t (Kingma & Ba 2015, algorithm 1)."""
+
+    def __init__(self, spec: Adam, theta: Tensor) -> None:
+        self._spec = spec
+        self._steps = 0
+        self._mean = theta.new_zeros(theta.shape)
+        self._square = theta.new_zeros(theta.shape)
+
+    def step(self, theta: Tensor, gradient: Tensor, rate: Tensor) -> None:
+        beta1, beta2 = self._spec.beta1, self._spec.beta2
+        self._steps += 1
+        self._mean.lerp_(gradient, 1 - beta1)
+        self._square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        root = (self._square / (1 - beta2**self._steps)).sqrt_().add_(self._spec.epsilon)
+        theta.addcdiv_(self._mean * rate, root, value=-1 / (1 - beta1**self._steps))
+
+    def keep(self, rows: Tensor) -> None:
+        self._mean, self._square = self._mean[rows], self._square[rows]
+
+
+@final
+class PackSgd(PackOptimizer):
+    """Stochastic gradient descent with heavy-ball or Nesterov momentum (as torch.optim.SGD writes it)."""
+
+    def __init__(self, spec: Sgd, theta: Tensor) -> None:
+        self._spec = spec
+        self._velocity = theta.new_zeros(theta.shape) if spec.momentum else None
+
+    def step(self, theta: Tensor, gradient: Tensor, rate: Tensor) -> None:
+        move = gradient
+        if self._velocity is not None:
+            self._velocity.mul_(self._spec.momentum).add_(gradient)
+            move = gradient.add(self._velocity, alpha=self._spec.momentum) if self._spec.nesterov else self._velocity
+        theta.addcmul_(move, rate, value=-1)
+
+    def keep(self, rows: Tensor) -> None:
+        if self._velocity is not None:
+            self._velocity = self._velocity[rows]
+
+
+def build_optimizer(spec: Optimizer, theta: Tensor) -> PackOptimizer:
+    """The optimizer of a recipe for theta (P, K)."""
+    return PackAdam(spec, theta) if isinstance(spec, Adam) else PackSgd(spec, theta)

@@ -1,0 +1,72 @@
+"""Methods: one short file each, and one line in `METHODS`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from lowdim_bench.errors import UserError, unknown
+from lowdim_bench.methods.base import Method, Preparation, Setting, Train, Trained
+from lowdim_bench.specs import Spec, digest_of, parse_yaml
+
+__all__ = ["METHODS", "Method", "MethodChoice", "Preparation", "Setting", "Train", "Trained", "method_class", "parse_choice"]
+
+METHODS = {
+    "burn_in_subspace": "burn_in_subspace:BurnInSubspace",
+    "dense": "dense:Dense",
+    "imp": "imp:IterativeMagnitudePruning",
+    "lottery_subspace": "lottery_subspace:LotterySubspace",
+    "one_shot_magnitude": "one_shot_magnitude:OneShotMagnitude",
+    "random_mask": "random_mask:RandomMask",
+    "random_subspace": "random_subspace:RandomSubspace",
+}
+"""Name to module and class within this package; imported when asked for."""
+
+
+def method_class(name: str) -> type[Method]:
+    """The class of a built-in method. Raises `UserError` for a name that is not there."""
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    module, _, attribute = METHODS[name].partition(":")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+
+
+class MethodChoice(Spec):
+    """A method by name with its parameters: what a person asks for and what travels to the workers."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+    def build(self) -> Method:
+        """The method with validated parameters. Raises `UserError` for an unknown name, key or a bad value."""
+        kind = method_class(self.name)
+        unknown_keys = sorted(set(self.parameters) - set(kind.model_fields))
+        if unknown_keys:
+            raise unknown(f"parameter of method {self.name}", unknown_keys[0], kind.model_fields)
+        return kind.from_data(self.parameters, f"Method '{self.name}'")
+
+    @property
+    def method_digest(self) -> str:
+        """The name of the method with its resolved parameters: parameters at their default do not change it."""
+        return digest_of({"name": self.name, "parameters": self.build().identity()})
+
+    @property
+    def label(self) -> str:
+        """For people: the name and the parameters that were given, as `-m` takes them."""
+        return ",".join([self.name, *(f"{key}={value}" for key, value in sorted(self.parameters.items()))])
+
+
+def parse_choice(text: str) -> MethodChoice:
+    """The choice that NAME[,key=value...] asks for; values are read as YAML scalars. Raises `UserError`."""
+    name, *pairs = text.split(",")
+    parameters: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key or not value:
+            raise UserError(f"Method '{text}': '{pair}' is not key=value. Write -m {name},key=value[,key=value...].")
+        if key in parameters:
+            raise UserError(f"Method '{text}': parameter '{key}' is given twice.")
+        parameters[key] = parse_yaml(value, f"Method '{text}': the value of '{key}'")
+    choice = MethodChoice(name=name, parameters=parameters)
+    choice.build()
+    return choice

@@ -1,0 +1,79 @@
+"""What a method is: hyperparameters, and a preparation that ends in an affine subspace of k dimensions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from lowdim_bench.parametrizations import AffineSubspace
+from lowdim_bench.problems import Block, MeteredProblem
+from lowdim_bench.specs import Recipe, Spec
+
+
+@dataclass(frozen=True)
+class Train:
+    """A method's request: train within a subspace, by the task's full-training recipe, from step `start` to step `stop`."""
+
+    subspace: AffineSubspace
+    start: int
+    stop: int
+    snapshot_every: int | None = None
+    """Keep the weights every so many steps, the first ones before any step."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The answer to `Train`."""
+
+    weights: Tensor
+    """(D,) at the end."""
+    snapshots: tuple[Tensor, ...] = ()
+
+
+Preparation = Generator[Train, Trained, AffineSubspace]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method may know of its trial. `problem` is metered: each gradient is charged to the trial's preparation."""
+
+    problem: MeteredProblem
+    k: int
+    seed: int
+    """The only seed that regenerates a basis or mask free of side information."""
+    full_training: Recipe
+    """The task's recipe for full-space training; `Train` steps count along it."""
+
+    @property
+    def full_dimension(self) -> int:
+        return self.problem.full_dimension
+
+    @property
+    def initial(self) -> Tensor:
+        """Initial weights (D,) of the trial's replicate."""
+        return self.problem.initial()
+
+
+class Method(Spec, ABC):
+    """A method. Its fields are its hyperparameters, validated by Pydantic and part of its digest.
+
+    `prepare` either returns the subspace, or is a generator that yields `Train` requests and returns the subspace at its
+    end. The harness runs the generators of all trials of a pack in step, so that their trainings run as one pack too.
+    """
+
+    summary: ClassVar[str]
+    """One line for people: what it does."""
+    source: ClassVar[str]
+    """Where it is defined in the literature."""
+
+    def k_range(self, blocks: Sequence[Block]) -> tuple[int, int]:
+        """The smallest and the largest k that it can prepare for a network of these blocks (D = blocks[-1].stop)."""
+        return 1, blocks[-1].stop
+
+    @abstractmethod
+    def prepare(self, setting: Setting) -> AffineSubspace | Preparation:
+        """The subspace of `setting.k` dimensions in which the harness trains and counts."""

@@ -1,0 +1,26 @@
+"""A random affine subspace through weights that were first trained in full."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, final
+
+from pydantic import Field
+
+from lowdim_bench.methods.base import Method, Preparation, Setting, Train
+from lowdim_bench.methods.random_subspace import OperatorName, random_subspace
+from lowdim_bench.parametrizations import AffineSubspace
+
+
+@final
+class BurnInSubspace(Method):
+    """w = w_t + A theta, where w_t comes from `burn_in_steps` steps of full-space training."""
+
+    summary: ClassVar[str] = "random affine subspace through briefly trained weights"
+    source: ClassVar[str] = "Larsen et al. 2022 (arXiv 2107.05802)"
+
+    burn_in_steps: Annotated[int, Field(ge=1)] = 16
+    operator: OperatorName = "signed_hash"
+
+    def prepare(self, setting: Setting) -> Preparation:
+        burnt_in = yield Train(AffineSubspace.full_space(setting.initial), start=0, stop=self.burn_in_steps)
+        return random_subspace(setting, self.operator, burnt_in.weights)

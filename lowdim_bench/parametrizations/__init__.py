@@ -1,0 +1,11 @@
+"""Parametrizations: maps from the k numbers that training may change to the D parameters of the network."""
+
+from lowdim_bench.parametrizations.affine import AffineSubspace, Pack, stack_starts
+from lowdim_bench.parametrizations.operators import (
+    RANDOM_OPERATORS, Coordinates, DenseBasis, FullSpace, Operator, SignedHash, SubsampledHadamard,
+)  # fmt: skip
+
+__all__ = [
+    "RANDOM_OPERATORS", "AffineSubspace", "Coordinates", "DenseBasis", "FullSpace", "Operator", "Pack", "SignedHash",
+    "SubsampledHadamard", "stack_starts",
+]  # fmt: skip

@@ -1,0 +1,342 @@
+"""Linear maps A from R^k to R^D: the directions in which training may move.
+
+Each operator works for one trial or, packed with others of its kind, for P trials at once. Columns have unit norm, so that a
+step in theta is a step of the same length in weights. A seeded operator is regenerated from its seed and stores nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Self, final
+
+import torch
+from scipy.linalg import hadamard
+from torch import Tensor
+
+
+class Operator(ABC):
+    """A fixed linear map from R^k to R^D."""
+
+    kind: str
+    """Its name in records."""
+    nested: ClassVar[bool] = False
+    """Whether, from one seed, the span at k lies in the span at every larger k."""
+
+    def __init__(self, k: int, full_dimension: int, seed: int | None) -> None:
+        self.k = k
+        self.full_dimension = full_dimension
+        self.seed = seed
+        """The seed that regenerates it, or None where its tensors are stored."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor that decides the map, by name."""
+
+    @classmethod
+    @abstractmethod
+    def pack(cls, operators: Sequence[Self]) -> PackedOperator:
+        """The operators of a pack as one."""
+
+    @abstractmethod
+    def rank(self) -> int | None:
+        """The rank of the map counted exactly, or None where that would cost more than the training it audits."""
+
+
+class PackedOperator(ABC):
+    """P operators side by side; theta is (P, K), K the largest k, zero beyond each trial's own k."""
+
+    @abstractmethod
+    def forward(self, theta: Tensor) -> Tensor:
+        """A theta: (P, K) to (P, D)."""
+
+    @abstractmethod
+    def adjoint(self, weights: Tensor) -> Tensor:
+        """A' w: (P, D) to (P, K), zero beyond each trial's own k."""
+
+    @abstractmethod
+    def keep(self, rows: Tensor) -> Self:
+        """The packed operator of some rows: `rows` holds their indices."""
+
+
+@final
+class FullSpace(Operator):
+    """The identity: training in all D dimensions."""
+
+    kind = "full_space"
+    nested = True
+
+    def __init__(self, full_dimension: int) -> None:
+        super().__init__(full_dimension, full_dimension, seed=0)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def rank(self) -> int:
+        return self.full_dimension
+
+    @classmethod
+    def pack(cls, operators: Sequence[Self]) -> PackedOperator:
+        return _PackedIdentity()
+
+
+class _PackedIdentity(PackedOperator):
+    def forward(self, theta: Tensor) -> Tensor:
+        return theta
+
+    def adjoint(self, weights: Tensor) -> Tensor:
+        return weights
+
+    def keep(self, rows: Tensor) -> Self:
+        return self
+
+
+class _OneEntryRows(Operator):
+    """An operator whose every row has at most one entry: w_i = scale_i * theta[bucket_i]. O(D) time and memory."""
+
+    @abstractmethod
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """bucket (D,) int64 and scale (D,) float32; scale 0 where a coordinate does not move."""
+
+    def rank(self) -> int:
+        bucket, scale = self.rows()
+        return int(torch.unique(bucket[scale != 0]).numel())  # columns of disjoint support are independent
+
+    @classmethod
+    def pack(cls, operators: Sequence[Self]) -> PackedOperator:
+        rows = [operator.rows() for operator in operators]
+        return _PackedOneEntryRows(
+            torch.stack([bucket for bucket, _ in rows]),
+            torch.stack([scale for _, scale in rows]),
+            max(operator.k for operator in operators),
+        )
+
+
+class _PackedOneEntryRows(PackedOperator):
+    def __init__(self, bucket: Tensor, scale: Tensor, width: int) -> None:
+        self._bucket, self._scale, self._width = bucket, scale, width
+
+    def forward(self, theta: Tensor) -> Tensor:
+        return theta.gather(1, self._bucket).mul_(self._scale)
+
+    def adjoint(self, weights: Tensor) -> Tensor:
+        sums = weights.new_zeros(weights.shape[0], self._width)
+        return sums.scatter_add_(1, self._bucket, weights * self._scale)
+
+    def keep(self, rows: Tensor) -> Self:
+        return type(self)(self._bucket[rows], self._scale[rows], self._width)
+
+
+@final
+class SignedHash(_OneEntryRows):
+    """Every coordinate goes to one of k buckets with a random sign: exactly orthonormal columns, O(D) time.
+
+    Buckets are cut from a random permutation, so that their sizes differ by at most one and none is empty at any k <= D.
+    A count sketch (Charikar et al. 2002) balanced over its buckets; as a subspace also HashedNets without its layers.
+    """
+
+    kind = "signed_hash"
+
+    def __init__(self, k: int, full_dimension: int, seed: int, device: torch.device) -> None:
+        super().__init__(k, full_dimension, seed)
+        generator = torch.Generator().manual_seed(seed)
+        bucket = torch.randperm(full_dimension, generator=generator) % k
+        sign = torch.randint(0, 2, (full_dimension,), generator=generator, dtype=torch.float32).mul_(2).sub_(1)
+        size = torch.bincount(bucket, minlength=k).float()
+        self._bucket = bucket.to(device)
+        self._scale = (sign / size.sqrt()[bucket]).to(device)
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        return self._bucket, self._scale
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"bucket": self._bucket, "scale": self._scale}
+
+
+@final
+class Coordinates(_OneEntryRows):
+    """The span of k coordinate axes: what a mask leaves trainable."""
+
+    kind = "coordinates"
+    nested = True
+
+    def __init__(self, indices: Tensor, full_dimension: int, seed: int | None = None) -> None:
+        """`indices` (k,) int64, distinct. Give `seed` only where `random` drew them."""
+        super().__init__(len(indices), full_dimension, seed)
+        self.indices = indices.sort().values
+
+    @classmethod
+    def random(cls, k: int, full_dimension: int, seed: int, device: torch.device) -> Coordinates:
+        """k axes drawn without replacement; the draw at k lies in the draw at every larger k."""
+        generator = torch.Generator().manual_seed(seed)
+        return cls(torch.randperm(full_dimension, generator=generator)[:k].to(device), full_dimension, seed)
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        bucket = torch.zeros(self.full_dimension, dtype=torch.int64, device=self.indices.device)
+        bucket[self.indices] = torch.arange(self.k, device=self.indices.device)
+        scale = torch.zeros(self.full_dimension, device=self.indices.device)
+        scale[self.indices] = 1.0
+        return bucket, scale
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"indices": self.indices}
+
+
+_EXACT_RANK_COLUMNS = 256
+"""Up to this k the rank of a dense basis is computed; beyond it, that of a sample of as many columns is."""
+
+
+@final
+class DenseBasis(Operator):
+    """A stored or drawn matrix, kept as its transpose (k, D). The reference that the other operators stand in for."""
+
+    kind = "dense"
+    nested = True
+
+    def __init__(self, columns: Tensor, seed: int | None = None, kind: str = "dense") -> None:
+        """`columns` (k, D): row j is the j-th column of A. Give `seed` and `kind` only where they were drawn from it."""
+        super().__init__(columns.shape[0], columns.shape[1], seed)
+        self.columns = columns
+        self.kind = kind
+
+    @classmethod
+    def gaussian(cls, k: int, full_dimension: int, seed: int, device: torch.device) -> DenseBasis:
+        """Independent normal columns scaled to unit norm (Li et al. 2018; Larsen et al. 2022)."""
+        return cls(_normal_columns(k, full_dimension, seed).to(device), seed, "gaussian")
+
+    @classmethod
+    def orthonormal(cls, k: int, full_dimension: int, seed: int, device: torch.device) -> DenseBasis:
+        """The Gaussian columns made orthonormal one after the other (QR), which keeps their spans."""
+        normal = _normal_columns(k, full_dimension, seed)
+        return cls(torch.linalg.qr(normal.T).Q.T.contiguous().to(device), seed, "orthonormal")
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"columns": self.columns}
+
+    def rank(self) -> int | None:
+        return int(torch.linalg.matrix_rank(self.columns)) if self.k <= _EXACT_RANK_COLUMNS else None
+
+    def sampled_columns_are_independent(self) -> bool:
+        """Whether a spread-out sample of columns has full rank."""
+        sample = torch.linspace(0, self.k - 1, _EXACT_RANK_COLUMNS).long()
+        return int(torch.linalg.matrix_rank(self.columns[sample])) == len(sample)
+
+    @classmethod
+    def pack(cls, operators: Sequence[Self]) -> PackedOperator:
+        return _PackedDense([operator.columns for operator in operators])
+
+
+def _normal_columns(k: int, full_dimension: int, seed: int) -> Tensor:
+    """(k, D) of unit rows. Drawn row by row, so that the first rows do not depend on how many follow."""
+    generator = torch.Generator().manual_seed(seed)
+    columns = torch.empty(k, full_dimension)
+    for row in columns:
+        row.normal_(generator=generator)
+    return columns.div_(columns.norm(dim=1, keepdim=True))
+
+
+class _PackedDense(PackedOperator):
+    """One matrix-vector product a trial: every trial has a matrix of its own, so there is nothing to batch."""
+
+    def __init__(self, matrices: Sequence[Tensor]) -> None:
+        self._matrices = list(matrices)
+        self._width = max(len(matrix) for matrix in matrices)
+
+    def forward(self, theta: Tensor) -> Tensor:
+        pairs = zip(theta, self._matrices, strict=True)
+        return torch.stack([torch.mv(matrix.T, row[: len(matrix)]) for row, matrix in pairs])
+
+    def adjoint(self, weights: Tensor) -> Tensor:
+        result = weights.new_zeros(weights.shape[0], self._width)
+        for row, (weight, matrix) in enumerate(zip(weights, self._matrices, strict=True)):
+            torch.mv(matrix, weight, out=result[row, : len(matrix)])
+        return result
+
+    def keep(self, rows: Tensor) -> Self:
+        kept = type(self)([self._matrices[int(row)] for row in rows])
+        kept._width = self._width
+        return kept
+
+
+@final
+class SubsampledHadamard(Operator):
+    """A subsampled randomized Hadamard transform: k columns of H, signs and order of its rows random. O(D log D) time.
+
+    Entries are +-1/sqrt(D), so columns have unit norm exactly; before the cut from the next power of two to D they are
+    orthogonal, after it nearly so (Tropp 2011; Le et al. 2013 use it inside Fastfood).
+    """
+
+    kind = "hadamard"
+    nested = True
+
+    def __init__(self, k: int, full_dimension: int, seed: int, device: torch.device) -> None:
+        super().__init__(k, full_dimension, seed)
+        self._size = 1 << max(0, full_dimension - 1).bit_length()
+        generator = torch.Generator().manual_seed(seed)
+        sign = torch.randint(0, 2, (full_dimension,), generator=generator, dtype=torch.float32).mul_(2).sub_(1)
+        self._row = torch.randperm(self._size, generator=generator)[:full_dimension].to(device)
+        self._column = torch.randperm(self._size, generator=generator)[:k].to(device)
+        self._sign = (sign / math.sqrt(full_dimension)).to(device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"row": self._row, "column": self._column, "sign": self._sign}
+
+    def rank(self) -> None:
+        return None
+
+    def apply(self, theta: Tensor) -> Tensor:
+        """A theta: (k,) to (D,)."""
+        spread = theta.new_zeros(self._size)
+        spread[self._column] = theta
+        return _walsh_hadamard(spread)[self._row] * self._sign
+
+    def apply_adjoint(self, weights: Tensor) -> Tensor:
+        """A' w: (D,) to (k,)."""
+        spread = weights.new_zeros(self._size)
+        spread[self._row] = weights * self._sign
+        return _walsh_hadamard(spread)[self._column]
+
+    @classmethod
+    def pack(cls, operators: Sequence[Self]) -> PackedOperator:
+        return _PackedHadamard(operators, max(operator.k for operator in operators))
+
+
+class _PackedHadamard(PackedOperator):
+    def __init__(self, operators: Sequence[SubsampledHadamard], width: int) -> None:
+        self._operators, self._width = list(operators), width
+
+    def forward(self, theta: Tensor) -> Tensor:
+        pairs = zip(theta, self._operators, strict=True)
+        return torch.stack([operator.apply(row[: operator.k]) for row, operator in pairs])
+
+    def adjoint(self, weights: Tensor) -> Tensor:
+        result = weights.new_zeros(weights.shape[0], self._width)
+        for row, (weight, operator) in enumerate(zip(weights, self._operators, strict=True)):
+            result[row, : operator.k] = operator.apply_adjoint(weight)
+        return result
+
+    def keep(self, rows: Tensor) -> Self:
+        return type(self)([self._operators[int(row)] for row in rows], self._width)
+
+
+def _walsh_hadamard(values: Tensor) -> Tensor:
+    """The unnormalized Walsh-Hadamard transform of (n,), n a power of two: a product with a small matrix along each axis."""
+    size, shape = values.numel(), []
+    while size > 1:
+        shape.append(min(64, size))
+        size //= shape[-1]
+    result = values.reshape(shape or [1])
+    for axis, length in enumerate(shape):
+        matrix = torch.tensor(hadamard(length), dtype=values.dtype, device=values.device)
+        result = torch.movedim(torch.tensordot(result, matrix, dims=([axis], [0])), -1, axis)
+    return result.reshape(-1)
+
+
+RANDOM_OPERATORS = {
+    "gaussian": DenseBasis.gaussian,
+    "orthonormal": DenseBasis.orthonormal,
+    "signed_hash": SignedHash,
+    "hadamard": SubsampledHadamard,
+}
+"""What a random subspace can be drawn with: (k, D, seed, device) -> Operator."""

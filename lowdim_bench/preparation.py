@@ -1,0 +1,147 @@
+"""Run the preparations of a pack in step: what several methods want trained next is trained as one pack."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lowdim_bench.engine import Span, train
+from lowdim_bench.errors import BudgetExceeded, MethodFailure
+from lowdim_bench.methods import Method, Preparation, Setting, Train, Trained
+from lowdim_bench.parametrizations import AffineSubspace, Pack
+from lowdim_bench.problems import Ledger, MeteredProblem, Problem
+from lowdim_bench.records import Trial
+from lowdim_bench.seeds import derive
+from lowdim_bench.specs import Task
+
+
+@dataclass
+class Prepared:
+    """How far one trial's preparation has come: a running generator, a subspace, or the reason why it failed."""
+
+    trial: Trial
+    seed: int
+    ledger: Ledger
+    problem: MeteredProblem
+    running: Preparation | None = None
+    wanted: Train | None = None
+    subspace: AffineSubspace | None = None
+    diverged: bool = False
+    failure: str = ""
+
+    def advance(self, answer: Trained | None) -> None:
+        """Run the method up to its next request or its end. Whatever it raises becomes its failure."""
+        assert self.running is not None
+        self.wanted = None
+        try:
+            request = next(self.running) if answer is None else self.running.send(answer)
+        except StopIteration as end:
+            self._finish(end.value)
+        except Exception as error:  # a method's own fault, of whatever kind, must not end its neighbours
+            self.fail(error)
+        else:
+            if isinstance(request, Train):
+                self.wanted = request
+            else:
+                self.fail(MethodFailure(f"it yielded a {type(request).__name__}; only Train requests may be yielded"))
+
+    def fail(self, error: Exception) -> None:
+        """Give up on this trial."""
+        text = str(error) if isinstance(error, MethodFailure) else f"{type(error).__name__}: {error}"
+        self.failure = f"preparation failed: {text}"
+        self.running = self.wanted = None
+
+    def _finish(self, subspace: object) -> None:
+        self.running = None
+        if isinstance(subspace, AffineSubspace):
+            self.subspace = subspace
+        else:
+            self.fail(MethodFailure(f"it returned a {type(subspace).__name__}; prepare must end in an AffineSubspace"))
+
+
+def prepare_pack(problem: Problem, task: Task, method: Method, trials: Sequence[Trial]) -> list[Prepared]:
+    """Prepare all trials, each metered by a ledger of its own."""
+    items = [_start(problem, task, method, trial) for trial in trials]
+    while waiting := [item for item in items if item.wanted is not None]:
+        # Only trainings over the same steps with the same kind of map share a pack; the first request picks which.
+        key = _pack_key(waiting[0])
+        group = [item for item in waiting if _pack_key(item) == key]
+        group = [item for item in group if _affordable(item)]
+        for item, answer in zip(group, _train_group(problem, task, group) if group else [], strict=True):
+            if answer is None:
+                item.diverged, item.running, item.wanted = True, None, None
+            else:
+                item.advance(answer)
+    return items
+
+
+def _start(problem: Problem, task: Task, method: Method, trial: Trial) -> Prepared:
+    ledger = Ledger(limit=task.preparation.gradient_evaluations)
+    metered = MeteredProblem(problem, [trial.replicate], [ledger])
+    # Not a function of k: nested bases, and so the pairing of trials of one replicate, rest on that.
+    seed = derive("method", task.name, trial.replicate)
+    item = Prepared(trial, seed, ledger, metered)
+    try:
+        outcome = method.prepare(Setting(metered, trial.k, seed, task.full_training))
+    except Exception as error:  # as above
+        item.fail(error)
+        return item
+    if isinstance(outcome, Generator):
+        item.running = outcome
+        item.advance(None)
+    else:
+        item._finish(outcome)
+    return item
+
+
+def _pack_key(item: Prepared) -> tuple[int, int, int | None, type]:
+    assert item.wanted is not None
+    return item.wanted.start, item.wanted.stop, item.wanted.snapshot_every, type(item.wanted.subspace.operator)
+
+
+def _affordable(item: Prepared) -> bool:
+    """Whether a request is within the trial's budget; asked beforehand, so that no neighbour in the pack is disturbed."""
+    assert item.wanted is not None
+    try:
+        item.ledger.check(item.wanted.stop - item.wanted.start)
+    except BudgetExceeded as error:
+        item.fail(error)
+        return False
+    return True
+
+
+class _Snapshots:
+    """Keeps the weights of every row, every so many steps."""
+
+    def __init__(self, every: int, first: Sequence[Tensor]) -> None:
+        self.every = every
+        self.kept = [[weights] for weights in first]
+
+    def __call__(self, step: int, rows: Sequence[int], theta: Tensor, pack: Pack) -> list[bool]:
+        for row, weights in zip(rows, pack.map(theta).clone(), strict=True):
+            self.kept[row].append(weights)
+        return [True] * len(rows)
+
+
+def _train_group(problem: Problem, task: Task, group: Sequence[Prepared]) -> list[Trained | None]:
+    """Answers to the requests of a group; None where the training diverged."""
+    requests = [item.wanted for item in group if item.wanted is not None]
+    first, recipe = requests[0], task.full_training
+    if first.stop <= first.start:
+        return [Trained(request.subspace.map(request.subspace.start)) for request in requests]
+    subspaces = [request.subspace for request in requests]
+    observer = None
+    if first.snapshot_every is not None:
+        observer = _Snapshots(first.snapshot_every, [subspace.map(subspace.start) for subspace in subspaces])
+    metered = MeteredProblem(problem, [item.trial.replicate for item in group], [item.ledger for item in group])
+    rates = [recipe.learning_rate.at(subspace.k) for subspace in subspaces]
+    thetas = train(metered, subspaces, recipe, rates, Span(first.start, first.stop), observer)
+    answers: list[Trained | None] = []
+    for row, (subspace, theta) in enumerate(zip(subspaces, thetas, strict=True)):
+        weights = subspace.map(theta)
+        snapshots = tuple(observer.kept[row]) if observer else ()
+        answers.append(Trained(weights, snapshots) if bool(torch.isfinite(weights).all()) else None)
+    return answers

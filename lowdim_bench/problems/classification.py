@@ -1,0 +1,81 @@
+"""Cross-entropy of a network on labelled examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lowdim_bench.errors import UserError
+from lowdim_bench.problems.base import Metrics, Problem
+from lowdim_bench.problems.networks import build_network
+from lowdim_bench.specs import Task
+from lowdim_bench.specs.problem import Classification
+
+_EVALUATION_VALUES = 4_000_000
+"""About how many input values one chunk of an evaluation touches: bounds memory, and keeps a chunk near the caches."""
+
+
+@final
+class ClassificationProblem(Problem):
+    """Mean cross-entropy. Inputs are scaled to [0, 1], then the training set's mean of each pixel is taken off."""
+
+    def __init__(self, task: Task, arrays: Mapping[str, np.ndarray], device: torch.device) -> None:
+        spec = task.problem
+        assert isinstance(spec, Classification)
+        scale = _scale(arrays["x_train"])
+        inputs = torch.tensor(arrays["x_train"]).float().div_(scale)
+        mean = inputs.mean(dim=0)
+        self._inputs = inputs.sub_(mean).to(device)
+        self._labels = torch.tensor(arrays["y_train"]).long().to(device)
+        self._test_inputs = torch.tensor(arrays["x_test"]).float().div_(scale).sub_(mean).to(device)
+        self._test_labels = torch.tensor(arrays["y_test"]).long().to(device)
+        classes = int(self._labels.max()) + 1
+        self.network = build_network(spec.network, tuple(inputs.shape[1:]), classes)
+        super().__init__(task, self.network.blocks, len(self._labels), device)
+
+    def initial(self, replicate: int) -> Tensor:
+        return self.network.initial(self.generator("initial weights", replicate)).to(self.device)
+
+    def loss_and_gradient(self, weights: Tensor, examples: Tensor | None) -> tuple[Tensor, Tensor]:
+        if examples is None:
+            inputs, labels = self._inputs.unsqueeze(0), self._labels.expand(weights.shape[0], -1)
+        else:
+            inputs, labels = self._inputs[examples], self._labels[examples]
+        return self.network.loss_and_gradient(weights, inputs, labels)
+
+    def train_metrics(self, weights: Tensor) -> Metrics:
+        loss, accuracy = self._measure(weights, self._inputs, self._labels)
+        return Metrics(loss, accuracy)
+
+    def test_accuracy(self, weights: Tensor) -> Tensor:
+        return self._measure(weights, self._test_inputs, self._test_labels)[1]
+
+    @torch.no_grad()
+    def _measure(self, weights: Tensor, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss and accuracy, each (P,) on the CPU in float64, summed over chunks of examples."""
+        parts = self.network.split(weights)
+        pack, count = weights.shape[0], len(labels)
+        chunk = max(1, _EVALUATION_VALUES // (pack * max(inputs[0].numel(), 64)))
+        loss = torch.zeros(pack, dtype=torch.float64, device=weights.device)
+        correct = torch.zeros(pack, dtype=torch.float64, device=weights.device)
+        for start in range(0, count, chunk):
+            some = labels[start : start + chunk].expand(pack, -1)
+            logits = self.network.forward(parts, inputs[start : start + chunk].unsqueeze(0))
+            losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), some.flatten(), reduction="none")
+            loss += losses.view(pack, -1).sum(dim=1, dtype=torch.float64)
+            correct += (logits.argmax(dim=2) == some).sum(dim=1)
+        return (loss / count).cpu(), (correct / count).cpu()
+
+
+def _scale(inputs: np.ndarray) -> float:
+    """What brings the inputs to [0, 1]: 255 for bytes, else the largest magnitude of the training set."""
+    if inputs.dtype == np.uint8:
+        return 255.0
+    largest = float(np.abs(inputs).max()) if inputs.size else 0.0
+    if not np.isfinite(largest) or largest == 0.0:
+        raise UserError("The training inputs are empty, all zero or not finite; nothing can be learnt from them.")
+    return largest

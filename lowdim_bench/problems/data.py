@@ -1,0 +1,121 @@
+"""Data sets as plain arrays: x_train, y_train, x_test, y_test. Loaded once, by the driver, and sent to the workers."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from lowdim_bench.errors import UserError
+from lowdim_bench.specs import Task
+from lowdim_bench.specs.problem import ArraysData, Classification, Data, DigitsData, TorchvisionData
+
+Arrays = dict[str, np.ndarray]
+
+
+def load_arrays(task: Task, data_root: Path) -> Arrays:
+    """The arrays of a task's data; empty for a problem without data.
+
+    Images come as N x channels x height x width, labels as int64. Downloads what torchvision can download. Raises
+    `UserError` where data is missing, cannot be fetched, is not what its SHA-256 says, or does not fit together.
+    """
+    if not isinstance(task.problem, Classification):
+        return {}
+    data: Data = task.problem.data
+    if isinstance(data, DigitsData):
+        arrays = _digits(data)
+    elif isinstance(data, TorchvisionData):
+        arrays = _torchvision(data, data_root)
+    else:
+        arrays = _own_arrays(data, data_root)
+    return arrays
+
+
+def _digits(data: DigitsData) -> Arrays:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    inputs, labels = bunch.images.astype(np.float32)[:, None], bunch.target.astype(np.int64)
+    order = np.random.Generator(np.random.PCG64(0)).permutation(len(labels))
+    train, test = order[: -data.test_examples], order[-data.test_examples :]
+    return {"x_train": inputs[train], "y_train": labels[train], "x_test": inputs[test], "y_test": labels[test]}
+
+
+def _torchvision(data: TorchvisionData, data_root: Path) -> Arrays:
+    from torchvision import datasets
+
+    kind = getattr(datasets, data.dataset)
+    try:
+        try:
+            parts = [kind(data_root, train=train, download=False) for train in (True, False)]
+        except RuntimeError:  # torchvision's word for: not there, or not intact
+            data_root.mkdir(parents=True, exist_ok=True)
+            parts = [kind(data_root, train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"{data.dataset} is not under the data root {data_root}, and downloading it failed: {error}. Connect to the "
+            f"network and run again, or give the folder that torchvision filled with --data-root or LOWDIM_BENCH_DATA_ROOT."
+        ) from None
+    arrays: Arrays = {}
+    for part, split in zip(parts, ("train", "test"), strict=True):
+        arrays[f"x_{split}"] = _channels_first(np.asarray(part.data))
+        arrays[f"y_{split}"] = np.asarray(part.targets, dtype=np.int64)
+    return _first(arrays, data.train_examples)
+
+
+def _own_arrays(data: ArraysData, data_root: Path) -> Arrays:
+    path = Path(data.path) if Path(data.path).is_absolute() else data_root / data.path
+    if not path.is_file():
+        raise UserError(f"There is no data file {path}. Give its folder with --data-root, or an absolute path in the task.")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != data.sha256:
+        raise UserError(f"{path} has SHA-256 {found}; the task asks for {data.sha256}. It is another file, or was changed.")
+    names = ("x_train", "y_train", "x_test", "y_test")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            missing = [name for name in names if name not in stored]
+            if missing:
+                raise UserError(f"{path} lacks {', '.join(missing)}; it needs {', '.join(names)}.")
+            arrays = {name: stored[name] for name in names}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is not an .npz file of plain arrays: {error}") from None
+    _check(arrays, str(path))
+    for split in ("train", "test"):
+        arrays[f"x_{split}"] = _channels_first(arrays[f"x_{split}"])
+        arrays[f"y_{split}"] = arrays[f"y_{split}"].astype(np.int64)
+    return _first(arrays, data.train_examples)
+
+
+def _check(arrays: Arrays, source: str) -> None:
+    """That the user's arrays are numbers, finite, of one shape, with a label in 0..C-1 for every example."""
+    for split in ("train", "test"):
+        inputs, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
+        if inputs.ndim not in (2, 3, 4) or not np.issubdtype(inputs.dtype, np.number):
+            raise UserError(f"{source}: x_{split} must be numbers of shape N x features, N x H x W or N x H x W x channels.")
+        if labels.shape != inputs.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or not len(labels):
+            raise UserError(f"{source}: y_{split} must hold one integer label for each of the {len(inputs)} examples.")
+        if not np.isfinite(inputs).all() or labels.min() < 0:
+            raise UserError(f"{source}: x_{split} must be finite and y_{split} must not be negative.")
+    if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
+        raise UserError(f"{source}: training and test examples differ in shape.")
+    if arrays["y_test"].max() > arrays["y_train"].max():
+        raise UserError(f"{source}: the test set has labels that the training set lacks.")
+
+
+def _channels_first(inputs: np.ndarray) -> np.ndarray:
+    """N x H x W [x channels] to N x channels x H x W; N x features stays."""
+    if inputs.ndim == 3:
+        return inputs[:, None]
+    return np.ascontiguousarray(inputs.transpose(0, 3, 1, 2)) if inputs.ndim == 4 else inputs
+
+
+def _first(arrays: Arrays, count: int | None) -> Arrays:
+    if count is None:
+        return arrays
+    available = len(arrays["y_train"])
+    if count > available:
+        raise UserError(f"train_examples is {count}, but there are only {available} training examples.")
+    return arrays | {"x_train": arrays["x_train"][:count], "y_train": arrays["y_train"][:count]}

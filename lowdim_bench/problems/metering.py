@@ -1,0 +1,87 @@
+"""What training and preparation may ask of a problem, and the ledgers in which it is written down where it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from lowdim_bench.errors import BudgetExceeded
+from lowdim_bench.problems.base import BatchOrder, Metrics, Problem
+from lowdim_bench.problems.networks import Block
+from lowdim_bench.records import Spending
+
+
+class Ledger:
+    """Counts what one trial spends in one phase; refuses gradient evaluations beyond a limit."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit
+        self._gradients = 0
+        self._examples = 0
+        self._evaluations = 0
+
+    def check(self, count: int) -> None:
+        """Raises `BudgetExceeded` where `count` more gradient evaluations are not allowed."""
+        if self._limit is not None and self._gradients + count > self._limit:
+            raise BudgetExceeded(
+                f"it asked for {self._gradients + count} gradient evaluations; the task allows {self._limit} a trial"
+            )
+
+    def charge_gradients(self, count: int, examples: int) -> None:
+        """Write down `count` gradients of `examples` examples each. Raises `BudgetExceeded` beforehand."""
+        self.check(count)
+        self._gradients += count
+        self._examples += count * examples
+
+    def charge_evaluation(self, examples: int) -> None:
+        """Write down a pass without gradient over `examples` examples."""
+        self._evaluations += 1
+        self._examples += examples
+
+    @property
+    def spent(self) -> Spending:
+        return Spending(gradient_evaluations=self._gradients, examples=self._examples, evaluations=self._evaluations)
+
+
+class MeteredProblem:
+    """A problem as P trials see it, one ledger a trial. The only way to a gradient, so none goes uncounted."""
+
+    def __init__(self, problem: Problem, replicates: Sequence[int], ledgers: Sequence[Ledger]) -> None:
+        self._problem = problem
+        self.replicates = tuple(replicates)
+        self.ledgers = tuple(ledgers)
+
+    @property
+    def full_dimension(self) -> int:
+        return self._problem.full_dimension
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The tensors of the network and where they lie in the flat parameter vector."""
+        return self._problem.blocks
+
+    def initial(self, row: int = 0) -> Tensor:
+        """Initial parameters (D,) of a row's replicate."""
+        return self._problem.initial(self.replicates[row])
+
+    def batch_order(self, batch_size: int | None) -> BatchOrder:
+        """The order of examples of these trials."""
+        return BatchOrder(self._problem, self.replicates, batch_size)
+
+    def loss_and_gradient(self, weights: Tensor, examples: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Loss (P,) and gradient (P, D) at weights (P, D); charged to every row's ledger."""
+        seen = self._problem.example_count or 0 if examples is None else examples.shape[1]
+        for ledger in self.ledgers:
+            ledger.charge_gradients(1, seen)
+        return self._problem.loss_and_gradient(weights, examples)
+
+    def train_metrics(self, weights: Tensor) -> Metrics:
+        """Metrics on the full training set at weights (P, D); charged to every row's ledger."""
+        for ledger in self.ledgers:
+            ledger.charge_evaluation(self._problem.example_count or 0)
+        return self._problem.train_metrics(weights)
+
+    def rows(self, rows: Sequence[int]) -> MeteredProblem:
+        """The same problem for some of the trials."""
+        return MeteredProblem(self._problem, [self.replicates[r] for r in rows], [self.ledgers[r] for r in rows])

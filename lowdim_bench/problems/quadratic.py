@@ -1,0 +1,65 @@
+"""Quadratic wells: the problems whose threshold training dimension is known (Larsen et al. 2022, section 4)."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from lowdim_bench.errors import UserError
+from lowdim_bench.problems.base import Metrics, Problem
+from lowdim_bench.problems.networks import Block
+from lowdim_bench.specs import Task
+from lowdim_bench.specs.problem import PowerSpectrum, QuadraticWell, Spectrum, TwoLevelSpectrum
+
+
+def eigenvalues(spectrum: Spectrum, dimension: int) -> np.ndarray:
+    """The D eigenvalues, float64. Raises `UserError` where a two-level spectrum has more high ones than D."""
+    if isinstance(spectrum, PowerSpectrum):
+        return np.arange(1, dimension + 1, dtype=np.float64) ** -spectrum.exponent
+    if isinstance(spectrum, TwoLevelSpectrum):
+        if spectrum.high_count > dimension:
+            raise UserError(f"high_count ({spectrum.high_count}) is more than the dimension ({dimension}).")
+        return np.where(np.arange(dimension) < spectrum.high_count, 1.0, spectrum.low)
+    quantiles = (np.arange(dimension) + 0.5) / dimension
+    return np.exp(spectrum.sigma * stats.norm.ppf(quantiles))
+
+
+@final
+class QuadraticProblem(Problem):
+    """L(w) = w'Hw / w_0'Hw_0, so that every replicate starts at loss 1 and a target is a fraction of it.
+
+    H has the given spectrum in one random eigenbasis of the task, so that coordinates carry no special meaning; w_0 is a
+    uniformly random direction of length `radius`, one a replicate.
+    """
+
+    def __init__(self, task: Task, device: torch.device) -> None:
+        spec = task.problem
+        assert isinstance(spec, QuadraticWell)
+        super().__init__(task, [Block("w", "weight", (spec.dimension,), 0, spec.dimension)], None, device)
+        self._radius = spec.radius
+        self.eigenvalues = eigenvalues(spec.spectrum, spec.dimension)
+        normal = torch.randn(spec.dimension, spec.dimension, generator=self.generator("eigenbasis"), dtype=torch.float64)
+        self.eigenvectors, _ = torch.linalg.qr(normal)
+        values = torch.from_numpy(self.eigenvalues)
+        self._hessian = ((self.eigenvectors * values) @ self.eigenvectors.T).float().to(device)
+        # Every replicate has its own initial loss; dividing by the mean one keeps a single loss for all of the pack.
+        self._unit = float(values.mean()) * spec.radius**2
+
+    def initial(self, replicate: int) -> Tensor:
+        direction = torch.randn(self.full_dimension, generator=self.generator("initial weights", replicate), dtype=torch.float64)
+        return (direction * (self._radius / direction.norm())).float().to(self.device)
+
+    def loss_and_gradient(self, weights: Tensor, examples: Tensor | None) -> tuple[Tensor, Tensor]:
+        pulled = weights @ self._hessian
+        return (weights * pulled).sum(dim=1) / self._unit, pulled * (2 / self._unit)
+
+    def train_metrics(self, weights: Tensor) -> Metrics:
+        wide = weights.double()
+        return Metrics(((wide @ self._hessian.double()) * wide).sum(dim=1).cpu() / self._unit, None)
+
+    def test_accuracy(self, weights: Tensor) -> None:
+        return None

@@ -1,0 +1,186 @@
+"""Run a pack of trials: prepare, audit, train, evaluate. Runs on a worker, touches no file."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lowdim_bench import audit
+from lowdim_bench.engine import Span, train
+from lowdim_bench.errors import AuditFailure, MethodFailure
+from lowdim_bench.methods import MethodChoice
+from lowdim_bench.parametrizations import AffineSubspace, Pack
+from lowdim_bench.preparation import Prepared, prepare_pack
+from lowdim_bench.problems import Ledger, MeteredProblem, Metrics, Problem
+from lowdim_bench.records import Audit, CurvePoint, Outcome, Trial, TrialResult
+from lowdim_bench.specs import TRACKS, Task
+
+
+@dataclass
+class _Run:
+    """One scored training: a trial at one of the task's learning-rate multipliers."""
+
+    trial: Trial
+    subspace: AffineSubspace
+    rate: float
+    ledger: Ledger
+    curve: list[CurvePoint] = field(default_factory=list)
+    reached_at: dict[str, int] = field(default_factory=dict)
+    unconfirmed: dict[str, int] = field(default_factory=dict)
+    steps: int = 0
+    diverged: bool = False
+    test_accuracy: float | None = None
+
+
+def run_pack(problem: Problem, task: Task, method: MethodChoice, trials: Sequence[Trial]) -> list[TrialResult]:
+    """Results of the trials, in their order. What a method does wrong becomes a result with status "failed"."""
+    started = time.perf_counter()
+    prepared = prepare_pack(problem, task, method.build(), trials)
+    audits: dict[str, Audit] = {}
+    runs: list[_Run] = []
+    for item in prepared:
+        if item.diverged:
+            continue
+        try:
+            audits[item.trial.key] = _audit(item, problem, task)
+        except MethodFailure as failure:
+            item.failure = str(failure)
+            continue
+        assert item.subspace is not None
+        for multiplier in task.training.learning_rate.multipliers:
+            rate = task.training.learning_rate.at(item.trial.k) * multiplier
+            runs.append(_Run(item.trial, item.subspace, rate, Ledger()))
+    moved = _train_and_score(problem, task, runs) if runs else {}
+    seconds = (time.perf_counter() - started) / len(trials)
+    return [_result(item, audits, [run for run in runs if run.trial == item.trial], moved, task, seconds) for item in prepared]
+
+
+def _audit(item: Prepared, problem: Problem, task: Task) -> Audit:
+    if item.failure:
+        raise MethodFailure(item.failure)
+    assert item.subspace is not None
+    spent = item.ledger.spent
+    measured = audit.measure(item.subspace, item.trial.k, problem.initial(item.trial.replicate), item.seed, spent)
+    if TRACKS.index(measured.track) > TRACKS.index(task.track):
+        raise AuditFailure(
+            f"the method saw data before its k-dimensional training (track '{measured.track}'); "
+            f"task {task.name} admits no more than track '{task.track}'"
+        )
+    return measured
+
+
+def _train_and_score(problem: Problem, task: Task, runs: Sequence[_Run]) -> Mapping[str, str]:
+    """Train all runs as one pack; returns the audit failures found afterwards, by trial key."""
+    before = {run.trial.key: run.subspace.fingerprint() for run in runs}
+    metered = MeteredProblem(problem, [run.trial.replicate for run in runs], [run.ledger for run in runs])
+    observer = _Scorer(problem, task, runs)
+    subspaces = [run.subspace for run in runs]
+    span = Span(0, task.training.steps)
+    thetas = train(metered, subspaces, task.training, [run.rate for run in runs], span, observer)
+    moved: dict[str, str] = {}
+    for run, theta in zip(runs, thetas, strict=True):
+        accuracy = problem.test_accuracy(run.subspace.map(theta).unsqueeze(0))
+        run.test_accuracy = None if accuracy is None else float(accuracy[0])
+        try:
+            audit.check_unmoved(run.subspace, before[run.trial.key])
+        except AuditFailure as failure:
+            moved[run.trial.key] = str(failure)
+    return moved
+
+
+class _Scorer:
+    """Decides success: a target counts as reached at the first scheduled evaluation that a second one, made from the
+    float32 theta alone, confirms. A run ends when its hardest target is reached or it is no longer finite."""
+
+    def __init__(self, problem: Problem, task: Task, runs: Sequence[_Run]) -> None:
+        self.every = task.training.evaluate_every
+        self._problem, self._task, self._runs = problem, task, runs
+
+    def __call__(self, step: int, rows: Sequence[int], theta: Tensor, pack: Pack) -> list[bool]:
+        metrics = self._problem.train_metrics(pack.map(theta))
+        return [self._look(step, self._runs[row], theta[place], metrics, place) for place, row in enumerate(rows)]
+
+    def _look(self, step: int, run: _Run, theta: Tensor, metrics: Metrics, place: int) -> bool:
+        loss = float(metrics.loss[place])
+        accuracy = None if metrics.accuracy is None else float(metrics.accuracy[place])
+        run.ledger.charge_evaluation(self._problem.example_count or 0)
+        run.steps = step
+        run.curve.append(CurvePoint(step=step, train_loss=loss if math.isfinite(loss) else None, train_accuracy=accuracy))
+        if not math.isfinite(loss):
+            run.diverged = True
+            return False
+        crossed = [
+            target
+            for target in self._task.targets
+            if target.name not in run.reached_at and target.reached(metrics.value(target, place))
+        ]
+        if crossed:
+            own = self._problem.train_metrics(run.subspace.map(theta[: run.subspace.k].clone()).unsqueeze(0))
+            for target in crossed:
+                if target.reached(own.value(target, 0)):
+                    run.reached_at[target.name] = step
+                else:
+                    run.unconfirmed[target.name] = run.unconfirmed.get(target.name, 0) + 1
+        return self._task.ranked_target.name not in run.reached_at
+
+
+def _result(
+    item: Prepared,
+    audits: Mapping[str, Audit],
+    runs: Sequence[_Run],
+    moved: Mapping[str, str],
+    task: Task,
+    seconds: float,
+) -> TrialResult:
+    failure = item.failure or moved.get(item.trial.key, "")
+    if failure:
+        return TrialResult(
+            trial=item.trial, status="failed", reason=failure, preparation=item.ledger.spent, seconds=seconds
+        )
+    if item.diverged:
+        return TrialResult(
+            trial=item.trial,
+            status="diverged",
+            reason="full-space training in preparation was not finite",
+            outcomes=tuple(Outcome(target=target.name, reached=False) for target in task.targets),
+            preparation=item.ledger.spent,
+            seconds=seconds,
+        )
+    best = min(runs, key=lambda run: _merit(run, task))
+    status: Literal["trained", "diverged"] = "diverged" if all(run.diverged for run in runs) else "trained"
+    spent = [run.ledger.spent for run in runs]
+    total = spent[0].model_copy(
+        update={name: sum(getattr(part, name) for part in spent) for name in type(spent[0]).model_fields}
+    )
+    return TrialResult(
+        trial=item.trial,
+        status=status,
+        reason="the training loss was not finite" if status == "diverged" else "",
+        outcomes=tuple(_outcome(target.name, runs) for target in task.targets),
+        audit=audits[item.trial.key],
+        preparation=item.ledger.spent,
+        training=total,
+        learning_rate=best.rate,
+        trained_steps=sum(run.steps for run in runs),
+        test_accuracy=best.test_accuracy,
+        curve=tuple(best.curve),
+        seconds=seconds,
+    )
+
+
+def _merit(run: _Run, task: Task) -> tuple[int, int, float]:
+    """Orders runs of one trial: most targets, then fewest steps, then lowest last loss."""
+    last = run.curve[-1].train_loss
+    return -len(run.reached_at), run.reached_at.get(task.ranked_target.name, run.steps), math.inf if last is None else last
+
+
+def _outcome(target: str, runs: Sequence[_Run]) -> Outcome:
+    steps = [run.reached_at[target] for run in runs if target in run.reached_at]
+    unconfirmed = sum(run.unconfirmed.get(target, 0) for run in runs)
+    return Outcome(target=target, reached=bool(steps), step=min(steps) if steps else None, unconfirmed=unconfirmed)
