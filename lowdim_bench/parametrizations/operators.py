@@ -39,6 +39,12 @@ class Operator(ABC):
     def pack(cls, operators: Sequence[Self]) -> PackedOperator:
         """The operators of a pack as one."""
 
+    def matrix(self) -> Tensor:
+        """A itself, (D, k); for checks on small problems."""
+        tensors = list(self.tensors().values())
+        unit = torch.eye(self.k, device=tensors[0].device if tensors else None)
+        return type(self).pack([self] * self.k).forward(unit).T
+
     @abstractmethod
     def rank(self) -> int | None:
         """The rank of the map counted exactly, or None where that would cost more than the training it audits."""

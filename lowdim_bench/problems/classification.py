@@ -15,8 +15,8 @@ from lowdim_bench.problems.networks import build_network
 from lowdim_bench.specs import Task
 from lowdim_bench.specs.problem import Classification
 
-_EVALUATION_VALUES = 4_000_000
-"""About how many input values one chunk of an evaluation touches: bounds memory, and keeps a chunk near the caches."""
+_EVALUATION_EXAMPLES = 256
+"""Examples in one chunk of an evaluation: enough to amortize a call, few enough that activations stay near the caches."""
 
 
 @final
@@ -59,7 +59,7 @@ class ClassificationProblem(Problem):
         """Mean loss and accuracy, each (P,) on the CPU in float64, summed over chunks of examples."""
         parts = self.network.split(weights)
         pack, count = weights.shape[0], len(labels)
-        chunk = max(1, _EVALUATION_VALUES // (pack * max(inputs[0].numel(), 64)))
+        chunk = _EVALUATION_EXAMPLES
         loss = torch.zeros(pack, dtype=torch.float64, device=weights.device)
         correct = torch.zeros(pack, dtype=torch.float64, device=weights.device)
         for start in range(0, count, chunk):

@@ -158,8 +158,10 @@ class _PerTrialNetwork(PackedNetwork):
     def forward(self, parts: Sequence[Tensor], inputs: Tensor) -> Tensor:
         pack = parts[0].shape[0]
         shared = inputs.shape[0] == 1
+        # Channels last: on a CPU the first convolution is then several times faster, and pooling twice.
+        images = [inputs[0 if shared else row].to(memory_format=torch.channels_last) for row in range(1 if shared else pack)]
         return torch.stack(
-            [self.forward_one([part[row] for part in parts], inputs[0 if shared else row]) for row in range(pack)]
+            [self.forward_one([part[row] for part in parts], images[0 if shared else row]) for row in range(pack)]
         )
 
 

@@ -30,10 +30,10 @@ def eigenvalues(spectrum: Spectrum, dimension: int) -> np.ndarray:
 
 @final
 class QuadraticProblem(Problem):
-    """L(w) = w'Hw / w_0'Hw_0, so that every replicate starts at loss 1 and a target is a fraction of it.
+    """L(w) = w'Hw / unit, where `unit` is the mean eigenvalue.
 
-    H has the given spectrum in one random eigenbasis of the task, so that coordinates carry no special meaning; w_0 is a
-    uniformly random direction of length `radius`, one a replicate.
+    H has the given spectrum in one random eigenbasis of the task, so that coordinates carry no special meaning. w_0 is a
+    uniformly random direction, one a replicate, scaled so that every replicate starts at the same loss, radius ** 2.
     """
 
     def __init__(self, task: Task, device: torch.device) -> None:
@@ -45,21 +45,21 @@ class QuadraticProblem(Problem):
         normal = torch.randn(spec.dimension, spec.dimension, generator=self.generator("eigenbasis"), dtype=torch.float64)
         self.eigenvectors, _ = torch.linalg.qr(normal)
         values = torch.from_numpy(self.eigenvalues)
-        self._hessian = ((self.eigenvectors * values) @ self.eigenvectors.T).float().to(device)
-        # Every replicate has its own initial loss; dividing by the mean one keeps a single loss for all of the pack.
-        self._unit = float(values.mean()) * spec.radius**2
+        self.hessian = ((self.eigenvectors * values) @ self.eigenvectors.T).float().to(device)
+        self.unit = float(values.mean())
 
     def initial(self, replicate: int) -> Tensor:
         direction = torch.randn(self.full_dimension, generator=self.generator("initial weights", replicate), dtype=torch.float64)
-        return (direction * (self._radius / direction.norm())).float().to(self.device)
+        loss = ((self.eigenvectors.T @ direction) ** 2 * torch.from_numpy(self.eigenvalues)).sum() / self.unit
+        return (direction * (self._radius / loss.sqrt())).float().to(self.device)
 
     def loss_and_gradient(self, weights: Tensor, examples: Tensor | None) -> tuple[Tensor, Tensor]:
-        pulled = weights @ self._hessian
-        return (weights * pulled).sum(dim=1) / self._unit, pulled * (2 / self._unit)
+        pulled = weights @ self.hessian
+        return (weights * pulled).sum(dim=1) / self.unit, pulled * (2 / self.unit)
 
     def train_metrics(self, weights: Tensor) -> Metrics:
         wide = weights.double()
-        return Metrics(((wide @ self._hessian.double()) * wide).sum(dim=1).cpu() / self._unit, None)
+        return Metrics(((wide @ self.hessian.double()) * wide).sum(dim=1).cpu() / self.unit, None)
 
     def test_accuracy(self, weights: Tensor) -> None:
         return None

@@ -111,9 +111,9 @@ Spectrum = Annotated[PowerSpectrum | TwoLevelSpectrum | LognormalSpectrum, Field
 
 
 class QuadraticWell(Spec):
-    """L(w) = 1/2 w'Hw with a given spectrum in a random eigenbasis, from a random direction at distance `radius`.
+    """L(w) = w'Hw / (mean eigenvalue), with a given spectrum in a random eigenbasis, from a random direction.
 
-    The loss is reported as a fraction of its value at initialization, so that targets are fractions too.
+    Initial weights are scaled so that the loss starts at radius ** 2; with radius 1, targets are fractions of it.
     """
 
     kind: Literal["quadratic_well"]

@@ -1,0 +1,64 @@
+"""What holds for every test: no state of the person who runs it is read or written, and nothing depends on chance."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+DATA_ROOT = "LOWDIM_BENCH_DATA_ROOT"
+PRIVATE_STATE = pytest.StashKey[Path]()
+
+# Examples are the same in every run where it decides whether a change lands; elsewhere Hypothesis may explore.
+settings.register_profile("deterministic", derandomize=True, deadline=None, database=None)
+settings.register_profile("exploring", deadline=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before anything of the package is imported: an environment in which only the data root is the caller's own."""
+    for name in list(os.environ):
+        if name.startswith(("LOWDIM_BENCH_", "MLFLOW_", "RAY_")) and name != DATA_ROOT:
+            del os.environ[name]
+    # Short, since Unix sockets may be made below it and their paths are limited to 107 bytes.
+    state = Path(tempfile.mkdtemp(prefix="ldb-"))
+    config.stash[PRIVATE_STATE] = state
+    os.environ["LOWDIM_BENCH_STATE_DIR"] = str(state)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["MPLBACKEND"] = "Agg"
+    settings.load_profile("deterministic" if os.environ.get("CI") else "exploring")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[PRIVATE_STATE], ignore_errors=True)
+
+
+def _skip_without_data() -> Path:
+    root = os.environ.get(DATA_ROOT)
+    if not root:
+        pytest.skip(f"needs real data: set {DATA_ROOT} to a torchvision root that holds it")
+    return Path(root)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("needs_data"):
+        _skip_without_data()
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The torchvision root that the caller gave; skips where there is none."""
+    return _skip_without_data()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """One torch thread, even after a test that asked for more."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
