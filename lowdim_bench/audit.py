@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -69,7 +70,7 @@ def _check_pure_and_affine(subspace: AffineSubspace) -> None:
         raise AuditFailure("the map is not affine in theta, so its degrees of freedom are not bounded by k")
 
 
-def _rank(subspace: AffineSubspace) -> tuple[int, str]:
+def _rank(subspace: AffineSubspace) -> tuple[int, Literal["exact", "sampled"]]:
     operator = subspace.operator
     rank = operator.rank()
     if rank is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, optimize
+from scipy import optimize
 
 Floats = NDArray[np.float64]
 
@@ -24,7 +24,8 @@ def deterministic_equivalent(eigenvalues: Floats, coordinates: Floats, epsilon: 
         g = np.exp(log_g)
         return float((energy * g / (eigenvalues + g)).sum() - epsilon)
 
-    root = optimize.brentq(excess, np.log(eigenvalues.min()) - 60, np.log(eigenvalues.max()) + 60)
+    bracket = (float(np.log(eigenvalues.min())) - 60, float(np.log(eigenvalues.max())) + 60)
+    root = optimize.root_scalar(excess, bracket=bracket).root
     return float((eigenvalues / (eigenvalues + np.exp(root))).sum())
 
 
@@ -40,7 +41,7 @@ def exact_minimum(hessian: Floats, offset: Floats, basis: Floats) -> float:
     """The lowest w'Hw over w = offset + basis theta, by QR: no optimizer is involved. `basis` is (D, k)."""
     values, vectors = np.linalg.eigh(hessian)
     root = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
-    directions, _ = linalg.qr(root @ basis, mode="economic")
+    directions = np.linalg.qr(root @ basis).Q
     start = root @ offset
     rest = start - directions @ (directions.T @ start)
     return float(rest @ rest)

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 
 from lowdim_bench import problems
+from lowdim_bench.bench import Watcher, run_sweeps
+from lowdim_bench.errors import InfrastructureError
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.preparation import prepare_pack
 from lowdim_bench.problems.quadratic import QuadraticProblem
 from lowdim_bench.records import Estimate, Trial
+from lowdim_bench.settings import Settings
 from lowdim_bench.specs import Task
 from lowdim_bench.theory import deterministic_equivalent, exact_minimum, gaussian_width_formula
 from lowdim_bench.trial import run_pack
@@ -116,5 +119,17 @@ def _optimizer_gap(task: Task, problem: QuadraticProblem, k: int, count: int = 8
         item = prepare_pack(problem, task, METHOD.build(), [result.trial])[0]
         assert item.subspace is not None
         start = problem.initial(result.trial.replicate).double().numpy()
-        gaps.append(final * problem.unit / exact_minimum(hessian, start, item.subspace.operator.matrix().double().numpy()) - 1)
+        gaps.append(
+            final * problem.unit / exact_minimum(hessian, start, item.subspace.operator.matrix().double().numpy()) - 1
+        )
     return statistics.median(gaps)
+
+
+def measure_wells(settings: Settings, watch: Watcher | None = None) -> list[WellRow]:
+    """Run the sweeps of all wells, recorded like any other, and compare them with theory."""
+    tasks = list(well_tasks())
+    states = run_sweeps(settings, tasks, [METHOD], watch)
+    failures = [state.failure for state in states if state.failure]
+    if failures:
+        raise InfrastructureError(failures[0])
+    return [compare(task, state.estimate, range(state.trainings)) for task, state in zip(tasks, states, strict=True)]

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
+import sys
+from pathlib import Path
 from typing import Any
 
 from lowdim_bench.errors import UserError, unknown
 from lowdim_bench.methods.base import Method, Preparation, Setting, Train, Trained
 from lowdim_bench.specs import Spec, digest_of, parse_yaml
 
-__all__ = ["METHODS", "Method", "MethodChoice", "Preparation", "Setting", "Train", "Trained", "method_class", "parse_choice"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "MethodChoice",
+    "Preparation",
+    "Setting",
+    "Train",
+    "Trained",
+    "method_class",
+    "parse_choice",
+]
 
 METHODS = {
     "burn_in_subspace": "burn_in_subspace:BurnInSubspace",
@@ -24,11 +38,29 @@ METHODS = {
 
 
 def method_class(name: str) -> type[Method]:
-    """The class of a built-in method. Raises `UserError` for a name that is not there."""
+    """The class of a built-in method, or one's own as MODULE:CLASS. Raises `UserError` where there is none."""
+    if ":" in name:
+        return _own_class(name)
     if name not in METHODS:
         raise unknown("method", name, METHODS)
     module, _, attribute = METHODS[name].partition(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+
+
+def _own_class(name: str) -> type[Method]:
+    """A class of the user's own, from an installed module or one in the current folder. It runs with the user's rights."""
+    module, _, attribute = name.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # Ray hands the driver's path on to its workers
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # noqa: BLE001 - whatever the user's module raises when it is imported
+        raise UserError(
+            f"Method '{name}' cannot be imported: {type(error).__name__}: {error}. Give MODULE:CLASS."
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, Method) and not inspect.isabstract(found)):
+        raise UserError(f"'{name}' is no method: it must be a class that derives from lowdim_bench.methods.Method.")
+    return found
 
 
 class MethodChoice(Spec):
@@ -47,8 +79,16 @@ class MethodChoice(Spec):
 
     @property
     def method_digest(self) -> str:
-        """The name of the method with its resolved parameters: parameters at their default do not change it."""
-        return digest_of({"name": self.name, "parameters": self.build().identity()})
+        """The name of the method with its resolved parameters: parameters at their default do not change it.
+
+        For a class of the user's own, the source of its module decides too: changed code is another method.
+        """
+        method = self.build()
+        identity: dict[str, Any] = {"name": self.name, "parameters": method.identity()}
+        if ":" in self.name:
+            source = inspect.getsource(sys.modules[type(method).__module__])
+            identity["source"] = hashlib.sha256(source.encode()).hexdigest()
+        return digest_of(identity)
 
     @property
     def label(self) -> str:

@@ -2,7 +2,13 @@
 
 from lowdim_bench.parametrizations.affine import AffineSubspace, Pack, stack_starts
 from lowdim_bench.parametrizations.operators import (
-    RANDOM_OPERATORS, Coordinates, DenseBasis, FullSpace, Operator, SignedHash, SubsampledHadamard,
+    RANDOM_OPERATORS,
+    Coordinates,
+    DenseBasis,
+    FullSpace,
+    Operator,
+    SignedHash,
+    SubsampledHadamard,
 )  # fmt: skip
 
 __all__ = [

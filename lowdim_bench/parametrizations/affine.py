@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from lowdim_bench.parametrizations.operators import Coordinates, FullSpace, Operator, PackedOperator
+from lowdim_bench.parametrizations.operators import Coordinates, FullSpace, Operator, PackedOperator, pack
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,11 @@ class Pack:
     @classmethod
     def of(cls, subspaces: Sequence[AffineSubspace]) -> Self:
         """The subspaces as one pack. Raises ValueError where their operators are of several kinds."""
-        kinds = {type(subspace.operator) for subspace in subspaces}
-        if len(kinds) != 1:
-            raise ValueError(f"a pack holds one kind of operator; got {sorted(kind.__name__ for kind in kinds)}")
         offsets = [subspace.offset for subspace in subspaces]
         return cls(
             dimensions=tuple(subspace.k for subspace in subspaces),
             offset=torch.stack(offsets) if any(bool(offset.any()) for offset in offsets) else None,
-            operator=kinds.pop().pack([subspace.operator for subspace in subspaces]),
+            operator=pack([subspace.operator for subspace in subspaces]),
         )
 
     def map(self, theta: Tensor) -> Tensor:

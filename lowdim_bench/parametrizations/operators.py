@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Self, final
+from typing import ClassVar, Self, TypeVar, final
 
 import torch
 from scipy.linalg import hadamard
@@ -34,16 +34,11 @@ class Operator(ABC):
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor that decides the map, by name."""
 
-    @classmethod
-    @abstractmethod
-    def pack(cls, operators: Sequence[Self]) -> PackedOperator:
-        """The operators of a pack as one."""
-
     def matrix(self) -> Tensor:
         """A itself, (D, k); for checks on small problems."""
         tensors = list(self.tensors().values())
         unit = torch.eye(self.k, device=tensors[0].device if tensors else None)
-        return type(self).pack([self] * self.k).forward(unit).T
+        return pack([self] * self.k).forward(unit).T
 
     @abstractmethod
     def rank(self) -> int | None:
@@ -82,9 +77,6 @@ class FullSpace(Operator):
     def rank(self) -> int:
         return self.full_dimension
 
-    @classmethod
-    def pack(cls, operators: Sequence[Self]) -> PackedOperator:
-        return _PackedIdentity()
 
 
 class _PackedIdentity(PackedOperator):
@@ -108,15 +100,6 @@ class _OneEntryRows(Operator):
     def rank(self) -> int:
         bucket, scale = self.rows()
         return int(torch.unique(bucket[scale != 0]).numel())  # columns of disjoint support are independent
-
-    @classmethod
-    def pack(cls, operators: Sequence[Self]) -> PackedOperator:
-        rows = [operator.rows() for operator in operators]
-        return _PackedOneEntryRows(
-            torch.stack([bucket for bucket, _ in rows]),
-            torch.stack([scale for _, scale in rows]),
-            max(operator.k for operator in operators),
-        )
 
 
 class _PackedOneEntryRows(PackedOperator):
@@ -228,10 +211,6 @@ class DenseBasis(Operator):
         sample = torch.linspace(0, self.k - 1, _EXACT_RANK_COLUMNS).long()
         return int(torch.linalg.matrix_rank(self.columns[sample])) == len(sample)
 
-    @classmethod
-    def pack(cls, operators: Sequence[Self]) -> PackedOperator:
-        return _PackedDense([operator.columns for operator in operators])
-
 
 def _normal_columns(k: int, full_dimension: int, seed: int) -> Tensor:
     """(k, D) of unit rows. Drawn row by row, so that the first rows do not depend on how many follow."""
@@ -245,9 +224,8 @@ def _normal_columns(k: int, full_dimension: int, seed: int) -> Tensor:
 class _PackedDense(PackedOperator):
     """One matrix-vector product a trial: every trial has a matrix of its own, so there is nothing to batch."""
 
-    def __init__(self, matrices: Sequence[Tensor]) -> None:
-        self._matrices = list(matrices)
-        self._width = max(len(matrix) for matrix in matrices)
+    def __init__(self, matrices: Sequence[Tensor], width: int) -> None:
+        self._matrices, self._width = list(matrices), width
 
     def forward(self, theta: Tensor) -> Tensor:
         pairs = zip(theta, self._matrices, strict=True)
@@ -260,9 +238,7 @@ class _PackedDense(PackedOperator):
         return result
 
     def keep(self, rows: Tensor) -> Self:
-        kept = type(self)([self._matrices[int(row)] for row in rows])
-        kept._width = self._width
-        return kept
+        return type(self)([self._matrices[int(row)] for row in rows], self._width)
 
 
 @final
@@ -303,10 +279,6 @@ class SubsampledHadamard(Operator):
         spread[self._row] = weights * self._sign
         return _walsh_hadamard(spread)[self._column]
 
-    @classmethod
-    def pack(cls, operators: Sequence[Self]) -> PackedOperator:
-        return _PackedHadamard(operators, max(operator.k for operator in operators))
-
 
 class _PackedHadamard(PackedOperator):
     def __init__(self, operators: Sequence[SubsampledHadamard], width: int) -> None:
@@ -335,8 +307,32 @@ def _walsh_hadamard(values: Tensor) -> Tensor:
     result = values.reshape(shape or [1])
     for axis, length in enumerate(shape):
         matrix = torch.tensor(hadamard(length), dtype=values.dtype, device=values.device)
-        result = torch.movedim(torch.tensordot(result, matrix, dims=([axis], [0])), -1, axis)
+        result = (result.movedim(axis, -1) @ matrix).movedim(-1, axis)
     return result.reshape(-1)
+
+
+_Kind = TypeVar("_Kind", bound=Operator)
+
+
+def pack(operators: Sequence[Operator]) -> PackedOperator:
+    """The operators of a pack as one. Raises ValueError where they are of several kinds."""
+    width = max(operator.k for operator in operators)
+    if _all_of(FullSpace, operators):
+        return _PackedIdentity()
+    if one_entry := _all_of(_OneEntryRows, operators):
+        rows = [operator.rows() for operator in one_entry]
+        return _PackedOneEntryRows(torch.stack([r[0] for r in rows]), torch.stack([r[1] for r in rows]), width)
+    if dense := _all_of(DenseBasis, operators):
+        return _PackedDense([operator.columns for operator in dense], width)
+    if transforms := _all_of(SubsampledHadamard, operators):
+        return _PackedHadamard(transforms, width)
+    raise ValueError(f"a pack holds one kind of operator; got {sorted({operator.kind for operator in operators})}")
+
+
+def _all_of(kind: type[_Kind], operators: Sequence[Operator]) -> list[_Kind]:
+    """The operators where all are of a kind, else nothing."""
+    found = [operator for operator in operators if isinstance(operator, kind)]
+    return found if len(found) == len(operators) else []
 
 
 RANDOM_OPERATORS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def load_arrays(task: Task, data_root: Path) -> Arrays:
 def _digits(data: DigitsData) -> Arrays:
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
+    bunch: Any = load_digits()
     inputs, labels = bunch.images.astype(np.float32)[:, None], bunch.target.astype(np.int64)
     order = np.random.Generator(np.random.PCG64(0)).permutation(len(labels))
     train, test = order[: -data.test_examples], order[-data.test_examples :]

@@ -71,6 +71,7 @@ class MeteredProblem:
 
     def loss_and_gradient(self, weights: Tensor, examples: Tensor | None) -> tuple[Tensor, Tensor]:
         """Loss (P,) and gradient (P, D) at weights (P, D); charged to every row's ledger."""
+        self._check_rows(weights)
         seen = self._problem.example_count or 0 if examples is None else examples.shape[1]
         for ledger in self.ledgers:
             ledger.charge_gradients(1, seen)
@@ -78,6 +79,7 @@ class MeteredProblem:
 
     def train_metrics(self, weights: Tensor) -> Metrics:
         """Metrics on the full training set at weights (P, D); charged to every row's ledger."""
+        self._check_rows(weights)
         for ledger in self.ledgers:
             ledger.charge_evaluation(self._problem.example_count or 0)
         return self._problem.train_metrics(weights)
@@ -85,3 +87,9 @@ class MeteredProblem:
     def rows(self, rows: Sequence[int]) -> MeteredProblem:
         """The same problem for some of the trials."""
         return MeteredProblem(self._problem, [self.replicates[r] for r in rows], [self.ledgers[r] for r in rows])
+
+    def _check_rows(self, weights: Tensor) -> None:
+        # One ledger a row, or a thousand gradients could be had for the price of one.
+        if weights.shape != (len(self.ledgers), self.full_dimension):
+            wanted = (len(self.ledgers), self.full_dimension)
+            raise ValueError(f"weights have shape {tuple(weights.shape)}; these trials take {wanted}")

@@ -49,7 +49,8 @@ class QuadraticProblem(Problem):
         self.unit = float(values.mean())
 
     def initial(self, replicate: int) -> Tensor:
-        direction = torch.randn(self.full_dimension, generator=self.generator("initial weights", replicate), dtype=torch.float64)
+        generator = self.generator("initial weights", replicate)
+        direction = torch.randn(self.full_dimension, generator=generator, dtype=torch.float64)
         loss = ((self.eigenvectors.T @ direction) ** 2 * torch.from_numpy(self.eigenvalues)).sum() / self.unit
         return (direction * (self._radius / loss.sqrt())).float().to(self.device)
 

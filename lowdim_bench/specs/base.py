@@ -29,7 +29,7 @@ class Spec(BaseModel):
             return cls.model_validate_json(json.dumps(data))
         except ValidationError as error:
             raise UserError(f"{source} is not valid:\n{explain(error)}") from None
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{source} is not valid: {error}") from None
 
     def identity(self) -> dict[str, Any]:
@@ -86,7 +86,13 @@ def _short(value: Any) -> str:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML with duplicate keys refused and 1e-3 read as a number, as YAML 1.2 has it and people expect."""
+    """YAML with duplicate keys and aliases refused and 1e-3 read as a number, as YAML 1.2 has it and people expect."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):  # a few lines of nested aliases would stand for gigabytes
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported; write the value out", mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -123,5 +129,6 @@ def parse_yaml(text: str, source: str) -> Any:
     """Plain data of YAML text. Raises `UserError`, naming `source`, where it is not YAML or nests too deep."""
     try:
         return yaml.load(text, Loader=_StrictLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:
+        # The last three are what PyYAML raises for a value that does not fit its explicit tag, such as !!bool maybe.
         raise UserError(f"{source} is not valid YAML: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -30,6 +31,12 @@ class Sgd(Spec):
     kind: Literal["sgd"]
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
 
 
 Optimizer = Annotated[Adam | Sgd, Field(discriminator="kind")]
@@ -88,8 +95,10 @@ class Target(Spec):
 
     @property
     def name(self) -> str:
-        """For people and for keys: 'train_loss <= 0.1'."""
-        return f"{self.metric} {'<=' if self.at_most is not None else '>='} {self.level:g}"
+        """For people and for keys: 'train_loss <= 0.1'. Different levels have different names."""
+        short = f"{self.level:g}"
+        level = short if float(short) == self.level else repr(self.level)
+        return f"{self.metric} {'<=' if self.at_most is not None else '>='} {level}"
 
     @property
     def level(self) -> float:
@@ -154,10 +163,12 @@ class Task(Spec):
         if len({target.metric for target in self.targets}) > 1:
             raise ValueError("targets of one task must share one metric, so that they are nested")
         levels = [target.level if target.at_least is not None else -target.level for target in self.targets]
-        if any(easier >= harder for easier, harder in zip(levels, levels[1:], strict=False)):
+        if any(easier >= harder for easier, harder in pairwise(levels)):
             raise ValueError("targets must go strictly from easy to hard; the last one is ranked")
         if self.problem.kind == "quadratic_well" and self.ranked_target.metric != "train_loss":
             raise ValueError("a quadratic well has no accuracy: use train_loss")
+        if self.full_training.learning_rate.multipliers != (1.0,):
+            raise ValueError("full_training takes no multipliers: only the k-dimensional training is tuned")
         return self
 
     @property

@@ -1,0 +1,214 @@
+"""Run sweeps: plan a round, execute it, store it, estimate; until the interval is as narrow as the task asks.
+
+Several sweeps share the workers. A round is a pure function of the rounds before it, so that neither the number of workers
+nor an interruption changes which trials a sweep consists of.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lowdim_bench import problems
+from lowdim_bench.errors import UserError
+from lowdim_bench.execution import Executor, Finished, Job
+from lowdim_bench.methods import MethodChoice
+from lowdim_bench.planner import plan_round
+from lowdim_bench.records import Estimate, Trial, TrialResult
+from lowdim_bench.settings import Settings
+from lowdim_bench.specs import Task
+from lowdim_bench.threshold import estimate, success_curve
+from lowdim_bench.tracking import Store, SweepLog
+
+_CURVE_POINTS = 60
+_TICK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class SweepState:
+    """How far a sweep has come, for progress displays."""
+
+    task: str
+    method: str
+    estimate: Estimate
+    precision: float
+    trainings: int
+    under_way: int
+    seconds_left: float | None
+    """None where it cannot be told yet."""
+    finished: bool
+    failure: str = ""
+
+
+Watcher = Callable[[Sequence[SweepState]], None]
+"""Is told of progress."""
+
+
+@dataclass
+class _Sweep:
+    """One task with one method, while it runs."""
+
+    task: Task
+    method: MethodChoice
+    k_low: int
+    k_high: int
+    log: SweepLog
+    results: dict[str, TrialResult]
+    waiting: int = 0
+    """Trials handed to the executor and not back yet."""
+    round: int = 0
+    finished: bool = False
+    failure: str = ""
+    started: float = field(default_factory=time.monotonic)
+    trained_here: int = 0
+
+    @property
+    def key(self) -> str:
+        return f"{self.task.digest}/{self.method.method_digest}"
+
+    def estimate(self, target: str | None = None) -> Estimate:
+        target = target or self.task.ranked_target.name
+        return estimate(self.task.threshold, target, self.k_low, self.k_high, list(self.results.values()))
+
+    def next_trials(self) -> list[Trial]:
+        """The trials of the current round that are still to be run; moves on over rounds that are complete."""
+        while True:
+            before = [result for result in self.results.values() if result.trial.round < self.round]
+            planned = plan_round(self.task, self.k_low, self.k_high, before)
+            missing = [trial for trial in planned if trial.key not in self.results]
+            if missing or not planned:
+                return missing
+            self.round += 1
+
+    def state(self) -> SweepState:
+        current = self.estimate()
+        return SweepState(
+            task=self.task.name,
+            method=self.method.label,
+            estimate=current,
+            precision=self.task.threshold.precision,
+            trainings=len(self.results),
+            under_way=self.waiting,
+            seconds_left=0.0 if self.finished else self._seconds_left(current),
+            finished=self.finished,
+            failure=self.failure,
+        )
+
+    def _seconds_left(self, current: Estimate) -> float | None:
+        """Extrapolated: the interval narrows with the square root of the trials behind it."""
+        if not self.trained_here or current.low is None or current.high is None:
+            return None
+        threshold = self.task.threshold
+        ratio = math.log(max(current.high, 1) / max(current.low, 1)) / math.log(threshold.precision)
+        needed = max(threshold.minimum_replicates, len(self.results) * max(ratio, 1.0) ** 2)
+        rate = self.trained_here / (time.monotonic() - self.started)
+        return max(0.0, min(needed, threshold.trials) - len(self.results)) / rate
+
+
+def run_sweeps(
+    settings: Settings, tasks: Sequence[Task], methods: Sequence[MethodChoice], watch: Watcher | None = None
+) -> list[SweepState]:
+    """Run every method on every task to its threshold and record all of it; continues what was begun before.
+
+    Returns the final states; a sweep whose method or worker failed says so in `failure`, and the others go on. Raises
+    `UserError` for what the user can put right (missing data, an unreachable address, a sweep that another driver runs),
+    `InfrastructureError` when the cluster is lost; whatever was finished by then is kept, on Ctrl-C too.
+    """
+    with ExitStack() as stack:
+        store = stack.enter_context(Store(settings))
+        sweeps = [_open(stack, store, settings, task, method) for task in tasks for method in methods]
+        try:
+            _drive(stack, settings, sweeps, watch)
+        except BaseException:
+            for sweep in sweeps:
+                if not sweep.finished:
+                    sweep.log.interrupt()
+            raise
+    return [sweep.state() for sweep in sweeps]
+
+
+def _open(stack: ExitStack, store: Store, settings: Settings, task: Task, method: MethodChoice) -> _Sweep:
+    blocks = problems.layout(task, problems.load_arrays(task, settings.data_root))
+    lowest, highest = method.build().k_range(blocks)
+    k_low, k_high = max(lowest, task.threshold.k_min), min(highest, task.threshold.k_max, blocks[-1].stop)
+    if lowest == highest == blocks[-1].stop:
+        k_low = k_high = lowest  # a control that trains everything stands outside the task's range on purpose
+    if k_low > k_high:
+        raise UserError(
+            f"Method {method.label} can prepare k from {lowest} to {highest}; task {task.name} asks for "
+            f"{task.threshold.k_min} to {task.threshold.k_max}. Change the method's parameters or the task's range."
+        )
+    log = stack.enter_context(store.open_sweep(task, method, (k_low, k_high), blocks[-1].stop))
+    return _Sweep(task, method, k_low, k_high, log, {result.trial.key: result for result in log.results()})
+
+
+def _drive(stack: ExitStack, settings: Settings, sweeps: Sequence[_Sweep], watch: Watcher | None) -> None:
+    begun = {sweep.key: trials for sweep in sweeps if (trials := _advance(sweep))}
+    if not begun:
+        return  # all was finished before: no cluster is needed to say so
+    executor = stack.enter_context(Executor(settings))
+    by_key = {sweep.key: sweep for sweep in sweeps}
+    for key, trials in begun.items():
+        _submit(executor, by_key[key], trials, len(begun))
+    while any(sweep.waiting for sweep in sweeps):
+        if watch:
+            watch([sweep.state() for sweep in sweeps])
+        for done in executor.wait(timeout=_TICK_SECONDS):
+            sweep = by_key[done.job.sweep]
+            _store(sweep, done)
+            if not sweep.waiting and (trials := _advance(sweep)):
+                _submit(executor, sweep, trials, sum(not other.finished for other in sweeps))
+        for sweep in sweeps:
+            if not sweep.finished:
+                sweep.log.heartbeat()
+    if watch:
+        watch([sweep.state() for sweep in sweeps])
+
+
+def _submit(executor: Executor, sweep: _Sweep, trials: Sequence[Trial], active: int) -> None:
+    """Hand a round over in packs: as many as this sweep's share of the workers, for larger packs train faster."""
+    packs = min(len(trials), max(1, executor.workers // max(1, active)))
+    sweep.waiting = len(trials)
+    for part in range(packs):
+        # Dealt out in turn, so that every pack has a like share of small and large k.
+        pack = tuple(trials[part::packs])
+        executor.submit(Job(sweep=sweep.key, task=sweep.task, method=sweep.method, trials=pack))
+
+
+def _store(sweep: _Sweep, done: Finished) -> None:
+    sweep.waiting -= len(done.job.trials)
+    if done.error is not None:
+        sweep.failure = sweep.failure or done.error
+        return
+    sweep.log.append(done.results)
+    for result in done.results:
+        if result.status == "failed":
+            sweep.failure = sweep.failure or f"trial {result.trial.key}: {result.reason}"
+        elif result.trial.key not in sweep.results:
+            sweep.results[result.trial.key] = result
+            sweep.trained_here += 1
+
+
+def _advance(sweep: _Sweep) -> list[Trial]:
+    """The next trials of a sweep; closes it where there are none or where it has failed."""
+    if sweep.failure:
+        sweep.log.fail(sweep.failure)
+        sweep.finished = True
+        return []
+    trials = sweep.next_trials()
+    current = sweep.estimate()
+    if sweep.results:
+        sweep.log.log_progress(current, len(sweep.results), sweep.round)
+    if not trials:
+        ladder = [sweep.estimate(target.name) for target in sweep.task.targets]
+        ks = np.unique(np.geomspace(sweep.k_low, sweep.k_high, _CURVE_POINTS).round().astype(int)).tolist()
+        results = list(sweep.results.values())
+        curve = success_curve(sweep.task.threshold, current.target, sweep.k_low, sweep.k_high, results, ks)
+        sweep.log.finish(current, ladder, ks, curve)
+        sweep.finished = True
+    return trials

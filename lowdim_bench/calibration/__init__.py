@@ -1,0 +1,1 @@
+"""Calibration: is what the benchmark reports right where the answer is known?"""

@@ -1,0 +1,288 @@
+"""What people and machines see: tables, JSON, and progress."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lowdim_bench.specs import Task
+
+if TYPE_CHECKING:
+    from lowdim_bench.bench import SweepState
+    from lowdim_bench.calibration.coverage import CoverageRow
+    from lowdim_bench.calibration.wells import WellRow
+    from lowdim_bench.leaderboard import Board, Relative, Row
+    from lowdim_bench.methods import Method
+    from lowdim_bench.records import Estimate
+
+_PLAIN_WIDTH = 160
+"""Columns of a table that does not go to a terminal."""
+
+
+def print_json(data: object, out: TextIO) -> None:
+    """One JSON document and a line end."""
+    out.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+    out.flush()
+
+
+def _print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], out: TextIO) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="left")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(file=out, width=None if out.isatty() else _PLAIN_WIDTH, highlight=False, markup=False)
+    console.print(table)
+
+
+def show_tasks(tasks: Sequence[Task], out: TextIO, *, as_json: bool) -> None:
+    """The shipped tasks."""
+    if as_json:
+        fields = ("name", "digest", "track", "description")
+        rows = [{name: getattr(task, name) for name in fields} for task in tasks]
+        targets = [[target.name for target in task.targets] for task in tasks]
+        print_json({"tasks": [row | {"targets": names} for row, names in zip(rows, targets, strict=True)]}, out)
+        return
+    lines = [
+        (task.name, task.ranked_target.name, f"{task.threshold.k_min}..{task.threshold.k_max}", task.description)
+        for task in tasks
+    ]
+    _print_table("Tasks", ("task", "ranked target", "k", "what it is"), lines, out)
+
+
+def show_methods(methods: Mapping[str, type[Method]], out: TextIO, *, as_json: bool) -> None:
+    """The methods with their parameters and defaults."""
+    if as_json:
+        rows = [
+            {
+                "name": name,
+                "summary": kind.summary,
+                "source": kind.source,
+                "parameters": kind.model_json_schema().get("properties", {}),
+            }
+            for name, kind in methods.items()
+        ]
+        print_json({"methods": rows}, out)
+        return
+    lines = [
+        (
+            name,
+            ", ".join(f"{key}={field.default}" for key, field in kind.model_fields.items()) or "-",
+            kind.summary,
+            kind.source,
+        )
+        for name, kind in methods.items()
+    ]
+    _print_table("Methods", ("method", "parameters", "what it does", "source"), lines, out)
+
+
+def show_states(states: Sequence[SweepState], out: TextIO, *, as_json: bool) -> None:
+    """Where sweeps ended."""
+    if as_json:
+        rows = [asdict(state) | {"estimate": state.estimate.model_dump(mode="json")} for state in states]
+        print_json({"sweeps": rows}, out)
+        return
+    lines = [
+        (
+            s.task,
+            s.method,
+            threshold(s.estimate),
+            interval(s.estimate),
+            f"{s.estimate.hits}/{s.estimate.trials}",
+            _note(s),
+        )
+        for s in states
+    ]
+    _print_table("Thresholds", ("task", "method", "k*", "95 % interval", "hits/n", "note"), lines, out)
+    out.write("Next: lowdim-bench rank\n")
+    out.flush()
+
+
+def _note(state: SweepState) -> str:
+    return state.failure or state.estimate.note
+
+
+def threshold(estimate: Estimate | Row) -> str:
+    """k* as people read it: a number, or where it lies beyond what was allowed."""
+    if estimate.status == "above_range":
+        return f"> {estimate.low}"
+    if estimate.status == "below_range":
+        return f"<= {estimate.high}"
+    return (
+        "-"
+        if estimate.k_star is None
+        else f"{estimate.k_star}" + ("" if estimate.status == "found" else " (unfinished)")
+    )
+
+
+def interval(estimate: Estimate | Row) -> str:
+    """The 95 % interval, with open ends shown as such."""
+    if estimate.status in {"above_range", "below_range"}:
+        return "-"
+    low = "?" if estimate.low is None else str(estimate.low)
+    high = "?" if estimate.high is None else str(estimate.high)
+    return f"{low} .. {high}"
+
+
+def show_board(board: Board, out: TextIO, *, as_json: bool) -> None:
+    """The leaderboard: a table for each task, then methods over all tasks."""
+    if as_json:
+        print_json(board.model_dump(mode="json"), out)
+        return
+    if not board.rows:
+        out.write("Nothing is recorded yet. Begin with: lowdim-bench run digits-mlp -m random_subspace\n")
+        out.flush()
+        return
+    columns = (
+        "#",
+        "method",
+        "k*",
+        "95 % interval",
+        "D/k*",
+        "vs random",
+        "hits/n",
+        "side bits",
+        "prep. gradients",
+        "track",
+        "run",
+    )
+    for digest in dict.fromkeys(row.task_digest for row in board.rows):
+        rows = [row for row in board.rows if row.task_digest == digest]
+        title = f"{rows[0].task}: {rows[0].target} (D = {rows[0].full_dimension:,}; task {digest})"
+        _print_table(title, columns, [_line(row) for row in rows], out)
+        for row in rows:
+            if row.note:
+                out.write(f"  {_label(row.method, row.params)}: {row.note}\n")
+        out.write("\n")
+    lines = [
+        (_label(one.method, one.params), _relative(one.relative), str(one.relative.tasks)) for one in board.overall
+    ]
+    if lines:
+        _print_table("Over all tasks: k*(random subspace) / k*, paired seeds", ("method", "ratio", "tasks"), lines, out)
+    out.flush()
+
+
+def _line(row: Row) -> tuple[str, ...]:
+    return (
+        "-" if row.rank is None else str(row.rank),
+        _label(row.method, row.params),
+        threshold(row),
+        interval(row),
+        "-" if row.efficiency is None else f"{row.efficiency:.1f}",
+        "-" if row.relative is None else _relative(row.relative),
+        f"{row.hits}/{row.trials}",
+        "-" if row.side_information_bits is None else f"{row.side_information_bits:,.0f}",
+        "-" if row.preparation_gradient_evaluations is None else f"{row.preparation_gradient_evaluations:,}",
+        row.track,
+        row.run_id[:8],
+    )
+
+
+def _label(method: str, params: Mapping[str, Any]) -> str:
+    return ",".join([method, *(f"{key}={value}" for key, value in sorted(params.items()))])
+
+
+def _relative(relative: Relative) -> str:
+    return f"{relative.value:.3g}x ({relative.low:.3g}..{relative.high:.3g})"
+
+
+def show_wells(rows: Sequence[WellRow], out: TextIO, *, as_json: bool) -> None:
+    """Measured thresholds of quadratic wells beside theory."""
+    if as_json:
+        print_json({"wells": [asdict(row) | {"agrees": row.agrees} for row in rows]}, out)
+        return
+    columns = ("spectrum", "epsilon", "k*", "95 % interval", "n", "theory", "width formula", "optimizer gap", "agrees")
+    lines = [
+        (
+            row.spectrum, f"{row.epsilon:g}", str(row.k_star), f"{row.low} .. {row.high}", str(row.trials),
+            f"{row.equivalent:.1f}", f"{row.width_formula:.1f}", f"{row.optimizer_gap:.1e}", "yes" if row.agrees else "NO",
+        )
+        for row in rows
+    ]  # fmt: skip
+    _print_table("Quadratic wells, D = 200: measured threshold and the deterministic equivalent", columns, lines, out)
+
+
+def show_coverage(rows: Sequence[CoverageRow], out: TextIO, *, as_json: bool) -> None:
+    """How often intervals cover known thresholds."""
+    if as_json:
+        print_json({"coverage": [asdict(row) for row in rows]}, out)
+        return
+    names = list(asdict(rows[0])) if rows else []
+    lines = [
+        [f"{value:.3g}" if isinstance(value, float) else str(value) for value in asdict(row).values()] for row in rows
+    ]
+    _print_table("Simulated sweeps with known thresholds", names, lines, out)
+
+
+@contextmanager
+def counting(what: str, *, live: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error; lends a function of (done, total)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not (live and console.is_terminal)) as bar:
+        job = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(job, completed=done, total=total)
+
+
+@contextmanager
+def progress(*, live: bool) -> Iterator[Callable[[Sequence[SweepState]], None]]:
+    """Progress of sweeps on standard error: a live table on a terminal, else a line for each change."""
+    console = Console(stderr=True, highlight=False, markup=False)
+    if not (live and console.is_terminal):
+        yield _Lines()
+        return
+    console.print("Starting workers ...")
+    with Live(console=console, refresh_per_second=4, transient=True) as shown:
+        yield lambda states: shown.update(_progress_table(states))
+
+
+class _Lines:
+    """Progress for logs: a line whenever a sweep has advanced."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], int] = {}
+        self._begun = time.monotonic()
+
+    def __call__(self, states: Sequence[SweepState]) -> None:
+        for state in states:
+            key = (state.task, state.method)
+            if self._seen.get(key) == state.trainings or not state.trainings:
+                continue
+            self._seen[key] = state.trainings
+            elapsed = time.monotonic() - self._begun
+            sys.stderr.write(
+                f"[{elapsed:5.0f} s] {state.task} {state.method}: {state.trainings} trainings, "
+                f"k* in {interval(state.estimate)}{', done' if state.finished else _left(state)}\n"
+            )
+            sys.stderr.flush()
+
+
+def _left(state: SweepState) -> str:
+    return "" if state.seconds_left is None else f", about {_duration(state.seconds_left)} left"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _progress_table(states: Sequence[SweepState]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("task", "method", "k*", "95 % interval", "trainings", "under way", "time left"):
+        table.add_column(column)
+    for state in states:
+        left = "failed" if state.failure else "done" if state.finished else _left(state).removeprefix(", ") or "..."
+        table.add_row(
+            state.task, state.method, threshold(state.estimate), interval(state.estimate),
+            str(state.trainings), str(state.under_way), left,
+        )  # fmt: skip
+    return table

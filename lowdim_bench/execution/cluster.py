@@ -1,0 +1,164 @@
+"""The Ray cluster that a driver uses: started here or joined, watched, and left. All calls of Ray are in this package's
+`cluster` and `failures`, which are imported only after `prepare_environment`: Ray reads its environment when imported."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import ray
+
+from lowdim_bench import __version__
+from lowdim_bench.errors import InfrastructureError, UserError
+from lowdim_bench.execution.failures import judge
+from lowdim_bench.execution.jobs import Trouble
+from lowdim_bench.execution.plan import Plan
+from lowdim_bench.execution.worker import Work, Worker
+from lowdim_bench.settings import Settings, why_unreachable
+
+PROBE_EVERY = 2.0
+AGAIN = "Run the same command again once it is up: finished trials are kept, and only the others are run."
+
+
+class Cluster:
+    """A connection to Ray. One that this process had before is joined and left as it was."""
+
+    def __init__(self, *, owned: bool, joined: bool) -> None:
+        self.owned = owned
+        """Started by us: ends with us."""
+        self._joined = joined
+        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        self._head = host, int(port)
+        self._node = ray.get_runtime_context().get_node_id()
+        self._answered = self._probed = time.monotonic()
+        # What we started does not come back; a standing head may restart, and running trials survive that.
+        self._patience = 2 * PROBE_EVERY if owned else 30.0
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Start or join a cluster. Raises `UserError` where the given address cannot be used."""
+        if ray.is_initialized():
+            return cls(owned=False, joined=True)
+        if settings.ray_address is None:
+            # With more workers than cores the cores are shared; with none given Ray counts what this process may use.
+            ray.init(
+                address="local",
+                num_cpus=settings.workers,
+                num_gpus=0 if settings.gpus_per_worker == 0 else None,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            return cls(owned=True, joined=False)
+        _connect(settings.ray_address)
+        return cls(owned=False, joined=False)
+
+    def resources(self) -> dict[str, float]:
+        """What the cluster has in all, in use or not."""
+        return {name: float(amount) for name, amount in ray.cluster_resources().items()}
+
+    def check(self) -> None:
+        """Raise `InfrastructureError` when the head has been gone for too long; looks at most every two seconds.
+
+        Ray itself says nothing for a minute after its head has died, and then ends the process.
+        """
+        now = time.monotonic()
+        if now - self._probed < PROBE_EVERY:
+            return
+        self._probed = now
+        if (why := why_unreachable(*self._head, timeout=PROBE_EVERY)) is None:
+            self._answered = now
+        elif now - self._answered >= self._patience:
+            raise InfrastructureError(
+                f"The head of the Ray cluster at {self._head[0]}:{self._head[1]} is gone: {why}. {AGAIN}"
+            )
+
+    def check_own_node(self) -> None:
+        """Raise `InfrastructureError` when this machine's part of the cluster has died: nothing can be started any more."""
+        if why_unreachable(*self._head, timeout=PROBE_EVERY) is not None:
+            return  # asking a dead head for its nodes blocks; `check` sees to it
+        if not any(node["Alive"] for node in ray.nodes() if node["NodeID"] == self._node):
+            raise InfrastructureError(
+                f"Ray on this machine has died, and with it the driver's place in the cluster. {AGAIN}"
+            )
+
+    def start_worker(self, work: Work, plan: Plan) -> Any:
+        """A new process for packs; it starts in the background, and is not replaced when it dies."""
+        environment: dict[str, str] = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        if plan.device == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ""  # a worker without a share of a GPU would see all of them
+        if self.owned:  # the workers run the code that the driver runs, from wherever it was imported
+            here = str(Path(__file__).resolve().parents[2])
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
+        options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "runtime_env": {"env_vars": environment}}
+        actor = ray.remote(Worker).options(num_cpus=plan.cpus, num_gpus=plan.gpus, **options)
+        return actor.remote(work, plan.device, __version__)
+
+    def share(self, value: object) -> Any:
+        """Store something once; workers given what this returns see the value, arrays without a copy and read-only."""
+        return ray.put(value)
+
+    def answered(self, pending: Sequence[Any], timeout: float) -> list[Any]:
+        """Which of the pending answers are there, waiting up to `timeout` seconds for the first."""
+        there, missing = ray.wait(list(pending), num_returns=1, timeout=timeout)
+        if there and missing:
+            there, _ = ray.wait(list(pending), num_returns=len(pending), timeout=0)
+        return there
+
+    def answer(self, pending: Any) -> tuple[Any, Trouble | None]:
+        """The answer, or what came in its way."""
+        try:
+            return ray.get(pending), None
+        except Exception as error:  # noqa: BLE001 - a task's own exception comes back as an instance of its class
+            return None, judge(error)
+
+    def kill(self, actor: Any) -> None:
+        """End a worker, whatever it is doing; it may be dead already."""
+        with contextlib.suppress(Exception):
+            ray.kill(actor, no_restart=True)
+
+    def close(self) -> None:
+        """Leave the cluster; end it if it is ours. Never raises."""
+        if not self._joined:
+            with contextlib.suppress(Exception):
+                ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    tried = f"Ray address '{address}'"
+    todo = (
+        "Start a cluster with `ray start --head` (it prints its address), correct --ray-address or LOWDIM_BENCH_RAY_ADDRESS, "
+        "or leave it out to use this machine alone."
+    )
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        if (why := why_unreachable(host, int(port), grpc=True)) is not None:
+            raise UserError(f"{tried} cannot be reached: {why}. {todo}")
+    with _impatient():
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:
+            secret = os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")
+            raise UserError(
+                f"{tried} could not be joined: {error}. Either it is not the head's port (6379 unless changed), or this "
+                "machine is not part of the cluster, or the cluster's token is not the one here: it is looked for in "
+                f"RAY_AUTH_TOKEN, then {secret}. {todo}"
+            ) from error
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    """Have Ray try twice to connect, not twenty times, which takes up to ten minutes."""
+    wanted = {"RAY_gcs_server_port_wait_time_s": "2", "RAY_py_gcs_connect_timeout_s": "5"}
+    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]

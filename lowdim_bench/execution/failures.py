@@ -1,0 +1,41 @@
+"""What Ray's exceptions mean for a job."""
+
+from __future__ import annotations
+
+import re
+
+from ray import exceptions
+
+from lowdim_bench.errors import LowdimError
+from lowdim_bench.execution.jobs import Trouble
+
+LONGEST_CAUSE = 4000
+
+
+def judge(error: BaseException) -> Trouble:
+    """The kind of failure and its cause in words.
+
+    What the harness itself raises in a worker (the method's own failures come back as results) would come again, so it
+    is a bug; but for memory, of the machine or the GPU, which a smaller pack may not exhaust. All else is a crash.
+    """
+    if isinstance(error, exceptions.RayTaskError):
+        cause = error.cause
+        words = str(cause) if isinstance(cause, LowdimError) else _plain(str(error))
+        return Trouble("memory" if _out_of_memory(cause) else "bug", words)
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return Trouble("memory", _plain(str(error)))
+    if isinstance(error, exceptions.RayError):
+        return Trouble("crash", _plain(f"{type(error).__name__}: {error}"))
+    return Trouble("bug", f"{type(error).__name__}: {error}")
+
+
+def _out_of_memory(cause: object) -> bool:
+    return isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError"
+
+
+def _plain(text: str) -> str:
+    """Without colours, and no longer than one cares to read."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
+    return (
+        plain if len(plain) <= LONGEST_CAUSE else f"{plain[: LONGEST_CAUSE // 2]}\n...\n{plain[-LONGEST_CAUSE // 2 :]}"
+    )

@@ -1,0 +1,96 @@
+"""What runs in a worker process: it keeps its problems, runs one pack at a time, and touches no file."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lowdim_bench import __version__
+from lowdim_bench.errors import UserError
+from lowdim_bench.records import Trial, TrialResult
+from lowdim_bench.specs import Task
+
+Arrays = Mapping[str, np.ndarray]
+PROBLEMS_KEPT = 2
+
+
+def load_arrays(task: Task, data_root: Path) -> Arrays:
+    """In the driver, once for each task. Raises `UserError` where the data is missing or wrong."""
+    from lowdim_bench import problems
+
+    return problems.load_arrays(task, data_root)
+
+
+def build_problem(task: Task, arrays: Arrays, device: str) -> Any:
+    """In a worker, once for each task, from read-only arrays that all workers of a node share."""
+    from lowdim_bench import problems
+
+    return problems.build(task, arrays, device)
+
+
+def run_pack(problem: Any, task: Task, method: Any, trials: Sequence[Trial]) -> list[TrialResult]:
+    """In a worker, for each job."""
+    from lowdim_bench import trial
+
+    return trial.run_pack(problem, task, method, trials)
+
+
+def start_torch() -> None:
+    """In a worker, when it starts: networks of these sizes run fastest on one thread, with a process for each core."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Work:
+    """The functions that do the work. The defaults are the product; tests lend others that pickle."""
+
+    load: Callable[[Task, Path], Arrays] = load_arrays
+    build: Callable[[Task, Arrays, str], Any] = build_problem
+    run: Callable[[Any, Task, Any, Sequence[Trial]], Sequence[TrialResult]] = run_pack
+    start: Callable[[], None] = start_torch
+
+
+class Worker:
+    """Made into a Ray actor by the executor: a process of its own, which lives until it is killed."""
+
+    def __init__(self, work: Work, device: str, version: str) -> None:
+        """Raises `UserError` where this node has another version installed than the driver."""
+        if version != __version__:
+            raise UserError(
+                f"Node {socket.gethostname()} has lowdim-bench {__version__}, the driver has {version}. "
+                "Install the same version on all nodes of the cluster."
+            )
+        work.start()
+        self._work = work
+        self._device = device
+        self._problems: OrderedDict[str, Any] = OrderedDict()
+
+    def hello(self) -> str:
+        """Where it is; an answer means that it is ready for work."""
+        return f"{socket.gethostname()}:{os.getpid()}"
+
+    def run(self, task: Task, method: object, trials: Sequence[Trial], arrays: Arrays) -> list[TrialResult]:
+        """One result for each trial, in their order."""
+        results = list(self._work.run(self._problem(task, arrays), task, method, trials))
+        if [result.trial for result in results] != list(trials):
+            raise ValueError(
+                f"asked for {[trial.key for trial in trials]}, got {[result.trial.key for result in results]}"
+            )
+        return results
+
+    def _problem(self, task: Task, arrays: Arrays) -> Any:
+        if task.digest not in self._problems:
+            while len(self._problems) >= PROBLEMS_KEPT:
+                self._problems.popitem(last=False)
+            self._problems[task.digest] = self._work.build(task, arrays, self._device)
+        self._problems.move_to_end(task.digest)
+        return self._problems[task.digest]

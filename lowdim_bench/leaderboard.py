@@ -1,0 +1,204 @@
+"""The leaderboard: one row for each sweep, ranked by parameter efficiency D / k*; and methods over all tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from lowdim_bench.records import Estimate, TrialResult
+from lowdim_bench.seeds import derive
+from lowdim_bench.specs import Spec
+from lowdim_bench.threshold import estimate, paired_log_ratios
+from lowdim_bench.tracking import StoredSweep
+
+REFERENCE = "random_subspace"
+"""What every method is compared with: the random subspace with its default parameters."""
+_DRAWS = 1000
+
+
+class Relative(Spec):
+    """How many times fewer k than the random subspace: k*(random) / k*, with a 95 % bootstrap interval over seeds."""
+
+    value: float
+    low: float
+    high: float
+    tasks: int
+
+
+class Row(Spec):
+    """One sweep on the board. Counts and prices are those of the trials behind its threshold."""
+
+    rank: int | None
+    """Among the rows of its task; None where nothing can be ranked (no threshold, or a control)."""
+    task: str
+    task_digest: str
+    method: str
+    params: dict[str, Any]
+    method_digest: str
+    track: str
+    status: str
+    target: str
+    k_star: int | None
+    low: int | None
+    high: int | None
+    full_dimension: int
+    efficiency: float | None = Field(description="D / k*")
+    relative: Relative | None
+    hits: int
+    trials: int
+    monotone: bool
+    note: str
+    side_information_bits: float | None
+    preparation_gradient_evaluations: int | None
+    preparation_examples: int | None
+    run_id: str
+    ladder: tuple[Estimate, ...]
+
+
+class Overall(Spec):
+    """One method over all tasks that it shares with the random subspace."""
+
+    method: str
+    params: dict[str, Any]
+    relative: Relative
+
+
+class Board(Spec):
+    """What `rank` shows: rows by task, and methods over all tasks."""
+
+    rows: tuple[Row, ...]
+    overall: tuple[Overall, ...]
+
+
+def build_board(sweeps: Sequence[StoredSweep]) -> Board:
+    """Rank stored sweeps. Ties share a rank; a control (k = D) and a sweep without a threshold have none."""
+    ratios = {sweep.run_id: _ratios(sweep, sweeps) for sweep in sweeps}
+    drafts = [_row(sweep, ratios[sweep.run_id]) for sweep in sweeps]
+    rows: list[Row] = []
+    for digest in sorted(
+        {row.task_digest for row in drafts}, key=lambda d: [r.task for r in drafts if r.task_digest == d]
+    ):
+        rows += _ranked([row for row in drafts if row.task_digest == digest])
+    return Board(rows=tuple(rows), overall=_overall(sweeps, ratios))
+
+
+def _row(sweep: StoredSweep, ratios: np.ndarray | None) -> Row:
+    ladder = tuple(_estimate(sweep, target.name) for target in sweep.task.targets)
+    ranked = ladder[-1]
+    near = _nearest(sweep.results, ranked)
+    first = near[0].audit if near else None
+    tracks = [result.audit.track for result in sweep.results if result.audit]
+    return Row(
+        rank=None,
+        task=sweep.task.name,
+        task_digest=sweep.task.digest,
+        method=sweep.method.name,
+        params=sweep.method.parameters,
+        method_digest=sweep.method.method_digest,
+        track=max(tracks, key=["cold", "prepared", "open"].index) if tracks else sweep.task.track,
+        status=ranked.status,
+        target=ranked.target,
+        k_star=ranked.k_star,
+        low=ranked.low,
+        high=ranked.high,
+        full_dimension=sweep.full_dimension,
+        efficiency=sweep.full_dimension / ranked.k_star if ranked.k_star else None,
+        relative=_summary([ratios]) if ratios is not None else None,
+        hits=ranked.hits,
+        trials=ranked.trials,
+        monotone=ranked.monotone,
+        note=sweep.failure or ranked.note,
+        side_information_bits=first.side_information_bits if first else None,
+        preparation_gradient_evaluations=near[0].preparation.gradient_evaluations if near else None,
+        preparation_examples=near[0].preparation.examples if near else None,
+        run_id=sweep.run_id,
+        ladder=ladder,
+    )
+
+
+def _estimate(sweep: StoredSweep, target: str) -> Estimate:
+    return estimate(sweep.task.threshold, target, sweep.k_low, sweep.k_high, sweep.results)
+
+
+def _nearest(results: Sequence[TrialResult], ranked: Estimate) -> list[TrialResult]:
+    """Audited results, those at the k nearest to the threshold first: their prices are the row's."""
+    ends = [end for end in (ranked.k_star, ranked.low, ranked.high) if end]
+    where = math.log(ends[0]) if ends else 0.0
+    audited = [result for result in results if result.audit]
+    return sorted(
+        audited, key=lambda result: (abs(math.log(result.trial.k) - where), result.trial.k, result.trial.replicate)
+    )
+
+
+def _ranked(rows: Sequence[Row]) -> list[Row]:
+    def strength(row: Row) -> tuple[int, float]:
+        """Found thresholds first, by k*; then what is known to lie at or below the range; the rest is not ranked."""
+        if row.k_star == row.full_dimension or row.status not in {"found", "below_range"}:
+            return 1, {"unfinished": 0.0, "above_range": 1.0}.get(row.status, 2.0)
+        return 0, float(row.k_star if row.k_star is not None else row.high or 1)
+
+    ordered = sorted(rows, key=lambda row: (*strength(row), row.method, row.run_id))
+    ranked: list[Row] = []
+    for place, row in enumerate(ordered, start=1):
+        if strength(row)[0]:
+            ranked.append(row)
+            continue
+        tied = ranked and ranked[-1].rank is not None and strength(ranked[-1]) == strength(row)
+        ranked.append(row.model_copy(update={"rank": ranked[-1].rank if tied else place}))
+    return ranked
+
+
+def _ratios(sweep: StoredSweep, sweeps: Sequence[StoredSweep]) -> np.ndarray | None:
+    """Bootstrap draws of ln(k*(random subspace) / k*) on one task; None where either threshold is not found."""
+    reference = next(
+        (
+            other
+            for other in sweeps
+            if other.task.digest == sweep.task.digest
+            and other.method.name == REFERENCE
+            and not other.method.build().identity()
+        ),
+        None,
+    )
+    target = sweep.task.ranked_target.name
+    if reference is None or reference.run_id == sweep.run_id:
+        return None
+    if any(_estimate(one, target).k_star is None for one in (reference, sweep)):
+        return None
+    return paired_log_ratios(
+        sweep.task.threshold,
+        target,
+        (reference.k_low, reference.k_high),
+        reference.results,
+        (sweep.k_low, sweep.k_high),
+        sweep.results,
+        draws=_DRAWS,
+        seed=derive("bootstrap", sweep.task.name, sweep.method.method_digest),
+    )
+
+
+def _summary(draws: Sequence[np.ndarray]) -> Relative:
+    """The geometric mean over tasks; its interval from the same draws."""
+    mean = np.mean(np.stack(draws), axis=0)
+    low, middle, high = np.exp(np.quantile(mean, [0.025, 0.5, 0.975]))
+    return Relative(value=float(middle), low=float(low), high=float(high), tasks=len(draws))
+
+
+def _overall(sweeps: Sequence[StoredSweep], ratios: dict[str, np.ndarray | None]) -> tuple[Overall, ...]:
+    by_method: dict[str, list[StoredSweep]] = {}
+    for sweep in sweeps:
+        if ratios[sweep.run_id] is not None:
+            by_method.setdefault(sweep.method.method_digest, []).append(sweep)
+    summaries = [
+        Overall(
+            method=group[0].method.name,
+            params=group[0].method.parameters,
+            relative=_summary([draws for sweep in group if (draws := ratios[sweep.run_id]) is not None]),
+        )
+        for group in by_method.values()
+    ]
+    return tuple(sorted(summaries, key=lambda one: (-one.relative.value, one.method)))

@@ -1,0 +1,189 @@
+"""The store of all sweeps: opening one to run it, and reading all of them to rank them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from pydantic import ValidationError
+
+from lowdim_bench.errors import LowdimError, UserError
+from lowdim_bench.methods import MethodChoice
+from lowdim_bench.records import TrialResult
+from lowdim_bench.settings import Settings, prepare_environment
+from lowdim_bench.specs import Task
+from lowdim_bench.specs.base import explain
+from lowdim_bench.tracking import keys, summary, trial_files
+from lowdim_bench.tracking.driver_lock import Holder, Lease, MachineLock
+from lowdim_bench.tracking.sweep_log import SweepLog
+
+if TYPE_CHECKING:  # MLflow is imported when a store is opened
+    from lowdim_bench.tracking.connection import Connection, StoredRun
+
+LEFT_OUT = "Run %s of %s is left out: %s"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StoredSweep:
+    """One sweep as it is kept, finished or not."""
+
+    run_id: str
+    task: Task
+    method: MethodChoice
+    status: str
+    failure: str
+    """Why it failed; empty where it did not."""
+    k_low: int
+    k_high: int
+    full_dimension: int
+    results: tuple[TrialResult, ...]
+
+
+class Store:
+    """An open tracking store. Raises `UserError` where it cannot be reached, or made."""
+
+    def __init__(self, settings: Settings) -> None:
+        prepare_environment(settings)
+        from lowdim_bench.tracking.connection import Connection
+
+        self._settings = settings
+        self._connection: Connection = Connection(settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held open; sweeps are closed by those who opened them."""
+
+    def open_sweep(
+        self,
+        task: Task,
+        method: MethodChoice,
+        k_range: tuple[int, int],
+        full_dimension: int,
+        extra_tags: Mapping[str, str] | None = None,
+    ) -> SweepLog:
+        """The record of a task with a method, begun or continued, and the sole right to add to it until it is closed.
+
+        `k_range`: the smallest and largest k that are searched. Raises `UserError`, naming the holder, where another driver
+        has the sweep.
+        """
+        sweep, me = keys.sweep_id(task, method), Holder.me()
+        what = f"The sweep of {method.label} on task {task.name}"
+        lock = MachineLock(keys.lock_file(self._settings, sweep), me, what)
+        try:
+            run = self._find(sweep) or self._begin(sweep, task, method)
+            connection, run_id = self._connection, run.run_id
+            lease = Lease(
+                lambda: connection.run(run_id).tags.get(keys.DRIVER),
+                lambda text: connection.write(run_id, tags={keys.DRIVER: text}),
+                me,
+                what,
+                shared=self._settings.sqlite_path is None,
+            )
+            self._complete(run, task, method, k_range, full_dimension, extra_tags or {})
+            return SweepLog(connection, run, task, method, full_dimension, (lock, lease))
+        except BaseException:
+            lock.release()
+            raise
+
+    def sweeps(self) -> list[StoredSweep]:
+        """All sweeps, oldest first. What cannot be read is left out, with a warning that names the run and the reason."""
+        found: list[StoredSweep] = []
+        for run in self._connection.runs(f"tags.`{keys.SWEEP}` LIKE '%'"):
+            try:
+                found.append(self._read(run))
+            except ValidationError as error:
+                log.warning(LEFT_OUT, run.run_id, self._connection.where, explain(error))
+            except KeyError as error:
+                log.warning(LEFT_OUT, run.run_id, self._connection.where, f"it has no {error}")
+            except (LowdimError, ValueError) as error:
+                log.warning(LEFT_OUT, run.run_id, self._connection.where, error)
+        return found
+
+    def _find(self, sweep: str) -> StoredRun | None:
+        """The oldest run of a sweep. Drivers that made one each, at the same time, thus meet in the same one."""
+        runs = self._connection.runs(f"tags.`{keys.SWEEP}` = '{sweep}'")
+        if len(runs) > 1:
+            log.warning("Sweep %s has %d runs; %s is used.", sweep, len(runs), runs[0].run_id)
+        return runs[0] if runs else None
+
+    def _begin(self, sweep: str, task: Task, method: MethodChoice) -> StoredRun:
+        tags = {
+            keys.SWEEP: sweep,
+            keys.TASK: task.name,
+            keys.TASK_DIGEST: task.digest,
+            keys.METHOD: method.name,
+            keys.METHOD_DIGEST: method.method_digest,
+            keys.TRACK: task.track,
+        }
+        self._connection.create_run(f"{task.name}: {method.label}", tags)
+        run = self._find(sweep)
+        assert run is not None, "a run that was made cannot be found"
+        return run
+
+    def _complete(
+        self,
+        run: StoredRun,
+        task: Task,
+        method: MethodChoice,
+        k_range: tuple[int, int],
+        full_dimension: int,
+        extra_tags: Mapping[str, str],
+    ) -> None:
+        """Write what describes the sweep, where it is not there yet: a driver may have died before it could."""
+        params = {
+            name: value for name, value in summary.parameters(task, method).items() if name not in run.params and value
+        }
+        tags = {
+            keys.K_LOW: str(k_range[0]),
+            keys.K_HIGH: str(k_range[1]),
+            keys.FULL_DIMENSION: str(full_dimension),
+            **extra_tags,
+        }
+        new = {name: value for name, value in tags.items() if run.tags.get(name) != value}
+        if params or new:
+            self._connection.write(run.run_id, params=params, tags=new)
+        files = {
+            keys.TASK_FILE: task.model_dump_json(indent=2).encode(),
+            keys.METHOD_FILE: method.model_dump_json(indent=2).encode(),
+        }
+        there = self._connection.names(run.run_id)
+        if missing := {name: content for name, content in files.items() if name not in there}:
+            self._connection.upload(run.run_id, "", missing)
+            if data := summary.data_input(task):
+                self._connection.add_input(run.run_id, *data)
+
+    def _read(self, run: StoredRun) -> StoredSweep:
+        task = Task.model_validate_json(self._file(run, keys.TASK_FILE))
+        method = MethodChoice.model_validate_json(self._file(run, keys.METHOD_FILE))
+        if keys.sweep_id(task, method) != run.tags[keys.SWEEP]:
+            raise UserError(
+                f"its {keys.TASK_FILE} and {keys.METHOD_FILE} are not those of sweep {run.tags[keys.SWEEP]}; they were "
+                "altered, or this version of lowdim-bench reads them otherwise"
+            )
+        files = trial_files.decode(
+            self._connection.download(run.run_id, keys.TRIALS), f"run {run.run_id}: {keys.TRIALS}"
+        )
+        return StoredSweep(
+            run_id=run.run_id,
+            task=task,
+            method=method,
+            status=run.tags.get(keys.STATUS, "running"),
+            failure=run.tags.get(keys.FAILURE, ""),
+            k_low=int(run.tags[keys.K_LOW]),
+            k_high=int(run.tags[keys.K_HIGH]),
+            full_dimension=int(run.tags[keys.FULL_DIMENSION]),
+            results=tuple(trial_files.merge(files)),
+        )
+
+    def _file(self, run: StoredRun, name: str) -> bytes:
+        """Raises KeyError where the run has no such file."""
+        return self._connection.download(run.run_id, name)[name]

@@ -1,0 +1,198 @@
+"""The record of one sweep while a driver runs it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from lowdim_bench import figures
+from lowdim_bench.figures import Fit
+from lowdim_bench.methods import MethodChoice
+from lowdim_bench.records import Estimate, TrialResult
+from lowdim_bench.specs import Task, canonical_json, digest_of
+from lowdim_bench.tracking import keys, summary, trial_files
+from lowdim_bench.tracking.driver_lock import Lease, MachineLock
+
+if TYPE_CHECKING:  # MLflow is imported when a store is opened
+    from lowdim_bench.tracking.connection import Connection, StoredRun
+
+LONGEST_NOTE = 4000
+
+log = logging.getLogger(__name__)
+
+
+class SweepLog:
+    """Everything of one sweep that is kept, and the right to add to it. Made by `Store.open_sweep`; close it at the end.
+
+    Methods that write raise `InfrastructureError` when the store has not answered for about a minute.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        run: StoredRun,
+        task: Task,
+        method: MethodChoice,
+        full_dimension: int,
+        claim: tuple[MachineLock, Lease],
+    ) -> None:
+        self.run_id = run.run_id
+        self._connection = connection
+        self._task, self._method, self._full_dimension = task, method, full_dimension
+        self._started = run.started
+        self._status = run.tags.get(keys.STATUS, "")
+        self._threshold_digest = run.tags.get(keys.THRESHOLD_DIGEST, "")
+        self._lock, self._lease = claim
+        self._closed = False
+        self._trials = self._load(keys.TRIALS)
+        if self._status not in keys.FINAL:
+            self._begin()
+
+    @property
+    def status(self) -> str:
+        """running, interrupted, failed, or the status of the threshold that was found."""
+        return self._status
+
+    def results(self) -> list[TrialResult]:
+        """Every trial that is kept, once: by round, k, replicate. Failed ones are not among them: see `failures`."""
+        return trial_files.merge(self._trials)
+
+    def failures(self) -> list[TrialResult]:
+        """Trials that failed through their method, kept as evidence; in a repaired environment they may run again."""
+        return trial_files.merge(self._load(keys.FAILURES))
+
+    def append(self, results: Sequence[TrialResult]) -> None:
+        """Keep finished trials, in one immutable file (and one more for those that failed)."""
+        kept = [result for result in results if result.status != "failed"]
+        failed = [result for result in results if result.status == "failed"]
+        for folder, some in ((keys.TRIALS, kept), (keys.FAILURES, failed)):
+            if some:
+                if self._status != "running":
+                    self._begin()
+                name, content = trial_files.encode(some)
+                self._connection.upload(self.run_id, folder, {name: content})
+                if folder == keys.TRIALS:
+                    self._trials[name] = tuple(some)
+
+    def log_progress(self, estimate: Estimate, trainings: int, round: int) -> None:  # noqa: A002 - the planner's word
+        """How narrow the interval is after a round. A sweep that was finished before is left as it is."""
+        if self._status != "running":
+            return
+        from lowdim_bench.tracking.connection import Point
+
+        values = {
+            "k_star": estimate.k_star,
+            "k_star_low": estimate.low,
+            "k_star_high": estimate.high,
+            "trainings": trainings,
+        }
+        self._connection.write(self.run_id, points=[Point(name, value, round) for name, value in values.items()])
+
+    def finish(
+        self, estimate: Estimate, ladder: Sequence[Estimate], ks: Sequence[int] | np.ndarray, curve: np.ndarray
+    ) -> None:
+        """Record the result: metrics, threshold.json, figures, one sentence. Doing so again changes nothing.
+
+        `ladder`: the estimates of all targets, the ranked one last. `curve`: success probability of the ranked target at each
+        of `ks`, as `success_curve` gives it: a row for each k, with its mean and the ends of its 95 % band.
+        """
+        results = self.results()
+        fit = summary.finite_rows(ks, curve)
+        seen = summary.points(results, estimate.target)
+        record = summary.threshold_record(estimate, ladder, seen, fit, self._full_dimension)
+        digest = digest_of(record)
+        if self._status in keys.FINAL and digest == self._threshold_digest:
+            return
+        self._write_metrics(estimate, results, seen, fit)
+        files = {keys.THRESHOLD_FILE: canonical_json(record).encode()} | self._figures(estimate, seen, fit)
+        self._connection.upload(self.run_id, "", files)
+        note = summary.sentence(self._task, self._method.label, estimate, self._full_dimension)
+        tags = {keys.NOTE: note, keys.STATUS: estimate.status, keys.FAILURE: "", keys.THRESHOLD_DIGEST: digest}
+        self._connection.write(self.run_id, tags=tags)
+        self._connection.set_status(self.run_id, "FINISHED")
+        self._status, self._threshold_digest = estimate.status, digest
+
+    def fail(self, reason: str) -> None:
+        """Mark the sweep as failed; run again, it goes on from the trials that are kept."""
+        self._connection.write(
+            self.run_id,
+            tags={
+                keys.STATUS: "failed",
+                keys.FAILURE: reason[:LONGEST_NOTE],
+                keys.NOTE: f"Failed: {reason[:LONGEST_NOTE]}",
+            },
+        )
+        self._connection.set_status(self.run_id, "FAILED")
+        self._status = "failed"
+
+    def interrupt(self) -> None:
+        """Mark the sweep as interrupted, to be continued. Never raises: it is what one does when all else ends."""
+        if self._status != "running":
+            return
+        try:
+            self._connection.write(self.run_id, tags={keys.STATUS: "interrupted"})
+            self._connection.set_status(self.run_id, "KILLED")
+            self._status = "interrupted"
+        except Exception as error:  # noqa: BLE001 - see above
+            log.warning("Run %s could not be marked as interrupted: %s", self.run_id, error)
+
+    def heartbeat(self) -> None:
+        """Tell other machines that this driver lives; to be called often, and cheap.
+
+        Raises `InfrastructureError` when another driver has taken the sweep over.
+        """
+        self._lease.heartbeat()
+
+    def close(self) -> None:
+        """Give up the right to write. A sweep left in the middle is marked as interrupted. Never raises."""
+        if self._closed:
+            return
+        self._closed = True
+        self.interrupt()
+        try:
+            if self._lease.is_mine():
+                self._connection.delete_tag(self.run_id, keys.DRIVER)
+        except Exception as error:  # noqa: BLE001 - the lease runs out by itself
+            log.warning("The claim to run %s could not be withdrawn: %s", self.run_id, error)
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write_metrics(
+        self, estimate: Estimate, results: Sequence[TrialResult], seen: Sequence[figures.Point], fit: Fit | None
+    ) -> None:
+        from lowdim_bench.tracking.connection import Point
+
+        points = [Point("success_probability", point.fraction, point.k) for point in seen]
+        if fit is not None:
+            pairs = zip(fit.k, fit.probability, strict=True)
+            points += [Point("success_probability_fit", p, round(k)) for k, p in pairs]
+        # These have k for a step, and the run's own time: written again, they are the same points.
+        self._connection.write(self.run_id, points=points, timestamp=self._started)
+        final = summary.final_metrics(estimate, results, self._full_dimension)
+        last_round = max((result.trial.round for result in results), default=0)
+        self._connection.write(self.run_id, points=[Point(name, value, last_round) for name, value in final.items()])
+
+    def _begin(self) -> None:
+        self._connection.write(self.run_id, tags={keys.STATUS: "running", keys.FAILURE: ""})
+        self._connection.set_status(self.run_id, "RUNNING")
+        self._status = "running"
+
+    def _load(self, folder: str) -> dict[str, tuple[TrialResult, ...]]:
+        return trial_files.decode(self._connection.download(self.run_id, folder), f"run {self.run_id}: {folder}")
+
+    def _figures(self, estimate: Estimate, seen: Sequence[figures.Point], fit: Fit | None) -> dict[str, bytes]:
+        title = f"{self._method.label} on {self._task.name} (D = {self._full_dimension:,})"
+        level = self._task.threshold.success_probability
+        figure = figures.phase_transition(seen, fit, estimate, level, title)
+        return {f"phase_transition.{kind}": figures.render(figure, kind) for kind in ("svg", "png")}
