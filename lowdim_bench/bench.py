@@ -138,6 +138,11 @@ def _open(stack: ExitStack, store: Store, settings: Settings, task: Task, method
     k_low, k_high = max(lowest, task.threshold.k_min), min(highest, task.threshold.k_max, blocks[-1].stop)
     if lowest == highest == blocks[-1].stop:
         k_low = k_high = lowest  # a control that trains everything stands outside the task's range on purpose
+    if task.threshold.design == "bisection" and not method.build().nested():
+        raise UserError(
+            f"Task {task.name} asks for the bisection design, which needs subspaces that are nested in k; those of method "
+            f"{method.label} are not. Use design: bayesian, or an operator or method that nests (operator=gaussian)."
+        )
     if k_low > k_high:
         raise UserError(
             f"Method {method.label} can prepare k from {lowest} to {highest}; task {task.name} asks for "

@@ -63,6 +63,8 @@ def phase_transition(points: Sequence[Point], fit: Fit | None, estimate: Estimat
     axes.axhline(level, color=GREY, linewidth=0.8, linestyle=":")
     axes.set(xlabel="training dimension k", ylabel=f"P({estimate.target})", ylim=(-0.04, 1.04), title=title)
     axes.set_xscale("log")
+    if not (points or fit or estimate.low or estimate.k_star or estimate.high):
+        axes.set_xlim(1, 1000)  # nothing is drawn that would say what the range is
     _plain_ticks(axes)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="best", frameon=False, fontsize="small")
@@ -90,7 +92,7 @@ def _draw_points(axes: Axes, points: Sequence[Point]) -> None:
     below = [max(0.0, fraction - low) for fraction, (low, _) in zip(fractions, intervals, strict=True)]
     above = [max(0.0, high - fraction) for fraction, (_, high) in zip(fractions, intervals, strict=True)]
     axes.errorbar(ks, fractions, yerr=[below, above], fmt="none", ecolor=GREY, elinewidth=0.7, alpha=0.6)
-    sizes = [12 + 6 * point.trials for point in points]
+    sizes = [12 + min(6 * point.trials, 120) for point in points]
     trials = sum(point.trials for point in points)
     axes.scatter(
         ks, fractions, s=sizes, color="black", zorder=3, linewidth=0, label=f"{trials} trainings, 95 % (Wilson)"

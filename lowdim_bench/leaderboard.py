@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from lowdim_bench.records import Estimate, TrialResult
+from lowdim_bench.records import Estimate, priced_trial
 from lowdim_bench.seeds import derive
 from lowdim_bench.specs import Spec
 from lowdim_bench.threshold import estimate, paired_log_ratios
@@ -89,8 +88,7 @@ def build_board(sweeps: Sequence[StoredSweep]) -> Board:
 def _row(sweep: StoredSweep, ratios: np.ndarray | None) -> Row:
     ladder = tuple(_estimate(sweep, target.name) for target in sweep.task.targets)
     ranked = ladder[-1]
-    near = _nearest(sweep.results, ranked)
-    first = near[0].audit if near else None
+    price = priced_trial(sweep.results, ranked)
     tracks = [result.audit.track for result in sweep.results if result.audit]
     return Row(
         rank=None,
@@ -112,9 +110,9 @@ def _row(sweep: StoredSweep, ratios: np.ndarray | None) -> Row:
         trials=ranked.trials,
         monotone=ranked.monotone,
         note=sweep.failure or ranked.note,
-        side_information_bits=first.side_information_bits if first else None,
-        preparation_gradient_evaluations=near[0].preparation.gradient_evaluations if near else None,
-        preparation_examples=near[0].preparation.examples if near else None,
+        side_information_bits=price.audit.side_information_bits if price and price.audit else None,
+        preparation_gradient_evaluations=price.preparation.gradient_evaluations if price else None,
+        preparation_examples=price.preparation.examples if price else None,
         run_id=sweep.run_id,
         ladder=ladder,
     )
@@ -122,16 +120,6 @@ def _row(sweep: StoredSweep, ratios: np.ndarray | None) -> Row:
 
 def _estimate(sweep: StoredSweep, target: str) -> Estimate:
     return estimate(sweep.task.threshold, target, sweep.k_low, sweep.k_high, sweep.results)
-
-
-def _nearest(results: Sequence[TrialResult], ranked: Estimate) -> list[TrialResult]:
-    """Audited results, those at the k nearest to the threshold first: their prices are the row's."""
-    ends = [end for end in (ranked.k_star, ranked.low, ranked.high) if end]
-    where = math.log(ends[0]) if ends else 0.0
-    audited = [result for result in results if result.audit]
-    return sorted(
-        audited, key=lambda result: (abs(math.log(result.trial.k) - where), result.trial.k, result.trial.replicate)
-    )
 
 
 def _ranked(rows: Sequence[Row]) -> list[Row]:

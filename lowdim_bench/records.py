@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -107,3 +109,15 @@ class Estimate(Spec):
     """Successes and trials at k within the interval widened by a factor of `precision` at both ends."""
     monotone: bool = True
     note: str = ""
+
+
+def priced_trial(results: Sequence[TrialResult], estimate: Estimate) -> TrialResult | None:
+    """The audited trial whose price stands for the sweep's: nearest to k*, or to the known end of its interval."""
+    ends = [end for end in (estimate.k_star, estimate.low, estimate.high) if end]
+    where = math.log(ends[0]) if ends else 0.0
+    audited = [result for result in results if result.audit]
+
+    def distance(result: TrialResult) -> tuple[float, int, int]:
+        return abs(math.log(result.trial.k) - where), result.trial.k, result.trial.replicate
+
+    return min(audited, key=distance, default=None)

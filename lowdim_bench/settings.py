@@ -191,7 +191,6 @@ def prepare_environment(settings: Settings) -> None:
             f"Give another one with {PREFIX}STATE_DIR."
         ) from None
     for name, value in {
-        "RAY_AUTH_MODE": "token",  # clients of a standing cluster do not turn this on by themselves
         "RAY_USAGE_STATS_ENABLED": "0",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -201,8 +200,12 @@ def prepare_environment(settings: Settings) -> None:
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }.items():
         os.environ.setdefault(name, value)
+    if "ray" not in sys.modules:  # which has read its mode, and protects a new cluster with a token in the home
+        os.environ.setdefault(
+            "RAY_AUTH_MODE", "token"
+        )  # clients of a standing cluster do not turn this on by themselves
     has_token = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    if os.environ["RAY_AUTH_MODE"] != "token" or has_token:
+    if os.environ.get("RAY_AUTH_MODE") != "token" or has_token:
         return
     if settings.ray_address is not None and (Path.home() / ".ray" / "auth_token").exists():
         return  # a standing cluster's secret: Ray looks there by itself

@@ -210,11 +210,13 @@ def rank(
     settings = _settings(tracking_uri=tracking_uri)
     with quiet_stdout() as out:
         from lowdim_bench.cli import display
-        from lowdim_bench.leaderboard import build_board
-        from lowdim_bench.tracking import Store
 
-        with Store(settings) as store:
-            sweeps = store.sweeps()
+        with display.busy("Reading what is recorded ...", live=not json):
+            from lowdim_bench.leaderboard import build_board
+            from lowdim_bench.tracking import Store
+
+            with Store(settings) as store:
+                sweeps = store.sweeps()
         wanted = set(task or [])
         known = sorted({sweep.task.name for sweep in sweeps})
         if missing := sorted(wanted - set(known)):

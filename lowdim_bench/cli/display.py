@@ -225,6 +225,17 @@ def show_coverage(rows: Sequence[CoverageRow], out: TextIO, *, as_json: bool) ->
 
 
 @contextmanager
+def busy(what: str, *, live: bool) -> Iterator[None]:
+    """A spinner on standard error, where that is a terminal."""
+    console = Console(stderr=True)
+    if not (live and console.is_terminal):
+        yield
+        return
+    with console.status(what):
+        yield
+
+
+@contextmanager
 def counting(what: str, *, live: bool) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on standard error; lends a function of (done, total)."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -24,6 +24,15 @@ class Train:
     snapshot_every: int | None = None
     """Keep the weights every so many steps, the first ones before any step."""
 
+    def __post_init__(self) -> None:
+        numbers = (self.start, self.stop, 1 if self.snapshot_every is None else self.snapshot_every)
+        if not all(isinstance(number, int) for number in numbers):
+            raise TypeError("start, stop and snapshot_every of Train must be whole numbers")
+        if not 0 <= self.start < self.stop:
+            raise ValueError(f"asked to train from step {self.start} up to step {self.stop}; start must lie below stop")
+        if numbers[2] < 1:
+            raise ValueError(f"snapshot_every is {self.snapshot_every}; it must be at least 1")
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -73,6 +82,10 @@ class Method(Spec, ABC):
     def k_range(self, blocks: Sequence[Block]) -> tuple[int, int]:
         """The smallest and the largest k that it can prepare for a network of these blocks (D = blocks[-1].stop)."""
         return 1, blocks[-1].stop
+
+    def nested(self) -> bool:
+        """Whether, for one seed, the subspace at k lies in the one at every larger k; the bisection design needs that."""
+        return False
 
     @abstractmethod
     def prepare(self, setting: Setting) -> AffineSubspace | Preparation:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lowdim_bench.methods.base import Method, Preparation, Setting, Train
 from lowdim_bench.methods.random_subspace import OperatorName, random_subspace
-from lowdim_bench.parametrizations import AffineSubspace
+from lowdim_bench.parametrizations import NESTED_OPERATORS, AffineSubspace
 
 
 @final
@@ -18,8 +18,11 @@ class BurnInSubspace(Method):
     summary: ClassVar[str] = "random affine subspace through briefly trained weights"
     source: ClassVar[str] = "Larsen et al. 2022 (arXiv 2107.05802)"
 
-    burn_in_steps: Annotated[int, Field(ge=1)] = 16
+    burn_in_steps: Annotated[int, Field(ge=1)] = 64
     operator: OperatorName = "signed_hash"
+
+    def nested(self) -> bool:
+        return self.operator in NESTED_OPERATORS
 
     def prepare(self, setting: Setting) -> Preparation:
         burnt_in = yield Train(AffineSubspace.full_space(setting.initial), start=0, stop=self.burn_in_steps)

@@ -20,5 +20,8 @@ class Dense(Method):
     def k_range(self, blocks: Sequence[Block]) -> tuple[int, int]:
         return blocks[-1].stop, blocks[-1].stop
 
+    def nested(self) -> bool:
+        return True
+
     def prepare(self, setting: Setting) -> AffineSubspace:
         return AffineSubspace.full_space(setting.initial)

@@ -39,7 +39,7 @@ class IterativeMagnitudePruning(Method):
             rewound = (yield Train(AffineSubspace.full_space(rewound), start=0, stop=self.rewind_step)).weights
         kept = Coordinates(torch.arange(setting.full_dimension, device=rewound.device), setting.full_dimension)
         alive = torch.ones(setting.full_dimension, dtype=torch.bool, device=rewound.device)
-        for count in survivors_by_round(setting.full_dimension, setting.k, self.rate):
+        for count in survivors_by_round(setting.full_dimension, setting.k, self.rate, int(protected.sum())):
             subspace = AffineSubspace.masked(rewound, kept)
             trained = yield Train(subspace, start=self.rewind_step, stop=setting.full_training.steps)
             kept = largest(trained.weights.abs(), count, alive, protected)

@@ -30,6 +30,9 @@ class LotterySubspace(Method):
     def k_range(self, blocks: Sequence[Block]) -> tuple[int, int]:
         return 1, min(self.increments, blocks[-1].stop)
 
+    def nested(self) -> bool:
+        return True
+
     def prepare(self, setting: Setting) -> Preparation:
         full_space = AffineSubspace.full_space(setting.initial)
         trained = yield Train(full_space, start=0, stop=self.increments * self.stride, snapshot_every=self.stride)

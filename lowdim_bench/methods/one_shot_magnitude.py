@@ -27,6 +27,9 @@ class OneShotMagnitude(Method):
     def k_range(self, blocks: Sequence[Block]) -> tuple[int, int]:
         return prunable_range(blocks, self.scope)
 
+    def nested(self) -> bool:
+        return True
+
     def prepare(self, setting: Setting) -> Preparation:
         protected = always_kept(setting.problem.blocks, self.scope)
         rewound = setting.initial

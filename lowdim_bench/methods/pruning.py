@@ -42,7 +42,11 @@ def largest(scores: Tensor, count: int, among: Tensor, protected: Tensor) -> Coo
     return Coordinates(order[:count], len(scores))
 
 
-def survivors_by_round(full_dimension: int, k: int, rate: float) -> list[int]:
-    """How many coordinates survive each pruning round: geometric from D to exactly k, at most `rate` pruned a round."""
-    rounds = max(1, math.ceil(math.log(k / full_dimension) / math.log(1 - rate) - 1e-9))
-    return [round(full_dimension * (k / full_dimension) ** (done / rounds)) for done in range(1, rounds)] + [k]
+def survivors_by_round(full_dimension: int, k: int, rate: float, protected: int = 0) -> list[int]:
+    """How many coordinates survive each pruning round, down to exactly k.
+
+    Those that may be pruned, all but `protected` ones, shrink geometrically: by at most `rate` a round, but for rounding.
+    """
+    prunable, last = full_dimension - protected, max(1, k - protected)
+    rounds = max(1, math.ceil(math.log(last / prunable) / math.log(1 - rate) - 1e-9))
+    return [protected + round(prunable * (last / prunable) ** (done / rounds)) for done in range(1, rounds)] + [k]

@@ -15,6 +15,9 @@ class RandomMask(Method):
     summary: ClassVar[str] = "uniformly random mask (control for chosen masks)"
     source: ClassVar[str] = "the random-pruning control of Frankle & Carbin 2019 (arXiv 1803.03635)"
 
+    def nested(self) -> bool:
+        return True
+
     def prepare(self, setting: Setting) -> AffineSubspace:
         kept = Coordinates.random(setting.k, setting.full_dimension, setting.seed, setting.initial.device)
         return AffineSubspace.masked(setting.initial, kept)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, final
 from torch import Tensor
 
 from lowdim_bench.methods.base import Method, Setting
-from lowdim_bench.parametrizations import RANDOM_OPERATORS, AffineSubspace
+from lowdim_bench.parametrizations import NESTED_OPERATORS, RANDOM_OPERATORS, AffineSubspace
 
 OperatorName = Literal["signed_hash", "gaussian", "orthonormal", "hadamard"]
 
@@ -26,6 +26,9 @@ class RandomSubspace(Method):
     source: ClassVar[str] = "Li et al. 2018 (arXiv 1804.08838); Larsen et al. 2022 (arXiv 2107.05802)"
 
     operator: OperatorName = "signed_hash"
+
+    def nested(self) -> bool:
+        return self.operator in NESTED_OPERATORS
 
     def prepare(self, setting: Setting) -> AffineSubspace:
         return random_subspace(setting, self.operator, setting.initial)

@@ -2,6 +2,7 @@
 
 from lowdim_bench.parametrizations.affine import AffineSubspace, Pack, stack_starts
 from lowdim_bench.parametrizations.operators import (
+    NESTED_OPERATORS,
     RANDOM_OPERATORS,
     Coordinates,
     DenseBasis,
@@ -12,6 +13,6 @@ from lowdim_bench.parametrizations.operators import (
 )  # fmt: skip
 
 __all__ = [
-    "RANDOM_OPERATORS", "AffineSubspace", "Coordinates", "DenseBasis", "FullSpace", "Operator", "Pack", "SignedHash",
+    "NESTED_OPERATORS", "RANDOM_OPERATORS", "AffineSubspace", "Coordinates", "DenseBasis", "FullSpace", "Operator", "Pack", "SignedHash",
     "SubsampledHadamard", "stack_starts",
 ]  # fmt: skip

@@ -36,13 +36,34 @@ class Operator(ABC):
 
     def matrix(self) -> Tensor:
         """A itself, (D, k); for checks on small problems."""
-        tensors = list(self.tensors().values())
-        unit = torch.eye(self.k, device=tensors[0].device if tensors else None)
-        return pack([self] * self.k).forward(unit).T
+        return self.columns_at(torch.arange(self.k)).T
 
-    @abstractmethod
+    def columns_at(self, places: Tensor) -> Tensor:
+        """Some columns of A, as rows: places (n,) to (n, D)."""
+        device = next((tensor.device for tensor in self.tensors().values()), None)
+        unit = torch.zeros(len(places), self.k, device=device)
+        unit[torch.arange(len(places)), places] = 1.0
+        return pack([self] * len(places)).forward(unit)
+
     def rank(self) -> int | None:
         """The rank of the map counted exactly, or None where that would cost more than the training it audits."""
+        return _rank(self.columns_at(torch.arange(self.k))) if self.k <= _EXACT_RANK_COLUMNS else None
+
+    def sampled_columns_are_independent(self) -> bool:
+        """Whether a spread-out sample of columns has full rank."""
+        sample = torch.linspace(0, self.k - 1, _EXACT_RANK_COLUMNS).long()
+        return _rank(self.columns_at(sample)) == len(sample)
+
+
+_EXACT_RANK_COLUMNS = 256
+"""Up to this k the rank of a basis without structure is computed; beyond it, that of a sample of as many columns is."""
+
+
+def _rank(columns: Tensor) -> int:
+    """Rank of (n, D) by its Gram matrix in float64: directions that float32 cannot tell from dependent do not count."""
+    unit = columns.double()
+    unit /= unit.norm(dim=1, keepdim=True).clamp_min(1e-300)
+    return int(torch.linalg.matrix_rank(unit @ unit.T, rtol=1e-12, hermitian=True))
 
 
 class PackedOperator(ABC):
@@ -76,7 +97,6 @@ class FullSpace(Operator):
 
     def rank(self) -> int:
         return self.full_dimension
-
 
 
 class _PackedIdentity(PackedOperator):
@@ -154,6 +174,9 @@ class Coordinates(_OneEntryRows):
         """`indices` (k,) int64, distinct. Give `seed` only where `random` drew them."""
         super().__init__(len(indices), full_dimension, seed)
         self.indices = indices.sort().values
+        distinct = bool((self.indices.diff() > 0).all())
+        if not distinct or (self.k and not 0 <= int(self.indices[0]) <= int(self.indices[-1]) < full_dimension):
+            raise ValueError(f"indices must be distinct and lie in 0..{full_dimension - 1}")
 
     @classmethod
     def random(cls, k: int, full_dimension: int, seed: int, device: torch.device) -> Coordinates:
@@ -172,10 +195,6 @@ class Coordinates(_OneEntryRows):
         return {"indices": self.indices}
 
 
-_EXACT_RANK_COLUMNS = 256
-"""Up to this k the rank of a dense basis is computed; beyond it, that of a sample of as many columns is."""
-
-
 @final
 class DenseBasis(Operator):
     """A stored or drawn matrix, kept as its transpose (k, D). The reference that the other operators stand in for."""
@@ -185,6 +204,8 @@ class DenseBasis(Operator):
 
     def __init__(self, columns: Tensor, seed: int | None = None, kind: str = "dense") -> None:
         """`columns` (k, D): row j is the j-th column of A. Give `seed` and `kind` only where they were drawn from it."""
+        if columns.ndim != 2 or columns.dtype != torch.float32:
+            raise ValueError(f"columns must be float32 of shape (k, D), not {columns.dtype} of {tuple(columns.shape)}")
         super().__init__(columns.shape[0], columns.shape[1], seed)
         self.columns = columns
         self.kind = kind
@@ -203,13 +224,8 @@ class DenseBasis(Operator):
     def tensors(self) -> dict[str, Tensor]:
         return {"columns": self.columns}
 
-    def rank(self) -> int | None:
-        return int(torch.linalg.matrix_rank(self.columns)) if self.k <= _EXACT_RANK_COLUMNS else None
-
-    def sampled_columns_are_independent(self) -> bool:
-        """Whether a spread-out sample of columns has full rank."""
-        sample = torch.linspace(0, self.k - 1, _EXACT_RANK_COLUMNS).long()
-        return int(torch.linalg.matrix_rank(self.columns[sample])) == len(sample)
+    def columns_at(self, places: Tensor) -> Tensor:
+        return self.columns[places.to(self.columns.device)]
 
 
 def _normal_columns(k: int, full_dimension: int, seed: int) -> Tensor:
@@ -263,9 +279,6 @@ class SubsampledHadamard(Operator):
 
     def tensors(self) -> dict[str, Tensor]:
         return {"row": self._row, "column": self._column, "sign": self._sign}
-
-    def rank(self) -> None:
-        return None
 
     def apply(self, theta: Tensor) -> Tensor:
         """A theta: (k,) to (D,)."""
@@ -342,3 +355,6 @@ RANDOM_OPERATORS = {
     "hadamard": SubsampledHadamard,
 }
 """What a random subspace can be drawn with: (k, D, seed, device) -> Operator."""
+
+NESTED_OPERATORS = frozenset({"gaussian", "orthonormal", "hadamard"})
+"""Those whose span at k lies, for one seed, in the span at every larger k."""

@@ -8,7 +8,7 @@ import math
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -24,12 +24,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from lowdim_bench.errors import InfrastructureError, UserError
 from lowdim_bench.settings import Settings, why_unreachable
 from lowdim_bench.tracking.keys import EXPERIMENT, lock_file
+from lowdim_bench.tracking.views import experiment_tags
 
 T = TypeVar("T")
 RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 SCHEMA_PATIENCE = 300.0
-PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
+PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 """Seconds between tries while a store that has answered before does not: long enough for a server to be restarted."""
 PASSING = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
 METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100
@@ -64,6 +65,7 @@ class Connection:
         """Raises `UserError` where the store cannot be reached, or made."""
         self.where = settings.shown_tracking_uri
         self._settings = settings
+        self._in_haste = False
         for name in ("alembic", "mlflow.store.db.utils"):  # they tell of every table, on stderr
             logging.getLogger(name).setLevel(logging.WARNING)
         _check_reachable(settings)
@@ -83,6 +85,20 @@ class Connection:
                 f"The tracking store {self.where} cannot be opened: {error}. Correct --tracking-uri or "
                 "LOWDIM_BENCH_TRACKING_URI, or leave it out to use mlflow.db in this folder."
             ) from error
+
+    @contextlib.contextmanager
+    def in_haste(self) -> Iterator[None]:
+        """Within, every call is made once: for what is done on the way out. Raises `InfrastructureError` when the server is
+        not there at all, which MLflow would take several seconds a call to say."""
+        try:
+            _check_reachable(self._settings)
+        except UserError as error:
+            raise InfrastructureError(str(error)) from None
+        self._in_haste = True
+        try:
+            yield
+        finally:
+            self._in_haste = False
 
     def runs(self, condition: str) -> list[StoredRun]:
         """Runs of the experiment that satisfy a filter of MLflow, oldest first."""
@@ -187,7 +203,7 @@ class Connection:
         found = self._client.get_experiment_by_name(EXPERIMENT)
         if found is None:
             with contextlib.suppress(MlflowException):  # another driver may have made it meanwhile
-                self._client.create_experiment(EXPERIMENT, artifact_location=self._settings.artifact_location)
+                self._client.create_experiment(EXPERIMENT, self._settings.artifact_location, experiment_tags())
             found = self._client.get_experiment_by_name(EXPERIMENT)
         if found is None:
             raise UserError(f"The tracking store {self.where} refuses to make the experiment '{EXPERIMENT}'.")
@@ -204,24 +220,24 @@ class Connection:
         if self._settings.is_server and place.scheme in {"", "file"} and not Path(unquote(place.path)).is_dir():
             raise UserError(
                 f"The experiment '{EXPERIMENT}' of {self.where} keeps its files in {experiment.artifact_location}, which is "
-                "not on this machine. Use an MLflow server that serves artifacts (the default of `mlflow server`) with a store of "
-                "its own."
+                "not on this machine. Use an MLflow server that serves artifacts (the default of `mlflow server`) with a store "
+                "of its own."
             )
 
     def _patiently(self, doing: str, call: Callable[[], T]) -> T:
         """The result of a call, which is tried again while the store does not answer."""
-        pauses = iter(PAUSES)
+        pauses = iter(() if self._in_haste else PAUSES)
         while True:
             try:
                 return call()
             except (MlflowException, OSError, SQLAlchemyError) as error:
                 if isinstance(error, MlflowException) and error.error_code not in PASSING:
                     raise
-                pause = next(pauses, None)
+                pause = None if isinstance(error, PermissionError) else next(pauses, None)
                 if pause is None:
                     raise InfrastructureError(
-                        f"The tracking store {self.where} failed {len(PAUSES) + 1} times while {doing}: {error}. Once it answers "
-                        "again, run the same command again: finished trials are kept."
+                        f"The tracking store {self.where} failed while {doing}, again and again: {error}. Put it right and "
+                        "run the same command again: finished trials are kept."
                     ) from error
                 time.sleep(pause)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from lowdim_bench.figures import Fit, Point
 from lowdim_bench.methods import MethodChoice
-from lowdim_bench.records import Estimate, TrialResult
+from lowdim_bench.records import Estimate, TrialResult, priced_trial
 from lowdim_bench.specs import Task
 from lowdim_bench.specs.problem import Classification
 from lowdim_bench.threshold.counts import count
@@ -77,21 +76,9 @@ def finite_rows(ks: Sequence[int] | np.ndarray, curve: np.ndarray) -> Fit | None
     return Fit(*(tuple(column) for column in zip(*rows, strict=True))) if rows else None
 
 
-def priced(results: Sequence[TrialResult], estimate: Estimate) -> TrialResult | None:
-    """The audited trial whose price stands for the sweep's: nearest to k*, or to the known end of its interval."""
-    ends = [end for end in (estimate.k_star, estimate.low, estimate.high) if end]
-    where = math.log(ends[0]) if ends else 0.0
-    audited = [result for result in results if result.audit]
-
-    def distance(result: TrialResult) -> tuple[float, int, int]:
-        return abs(math.log(result.trial.k) - where), result.trial.k, result.trial.replicate
-
-    return min(audited, key=distance, default=None)
-
-
 def final_metrics(estimate: Estimate, results: Sequence[TrialResult], full_dimension: int) -> dict[str, float | None]:
     """By metric name; None where there is nothing to say."""
-    price = priced(results, estimate)
+    price = priced_trial(results, estimate)
     return {
         "k_star": estimate.k_star,
         "k_star_low": estimate.low,

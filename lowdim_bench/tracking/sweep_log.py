@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class SweepLog:
     """Everything of one sweep that is kept, and the right to add to it. Made by `Store.open_sweep`; close it at the end.
 
-    Methods that write raise `InfrastructureError` when the store has not answered for about a minute.
+    Methods that write raise `InfrastructureError` when the store has not answered for about two minutes.
     """
 
     def __init__(
@@ -112,8 +112,8 @@ class SweepLog:
         self._connection.upload(self.run_id, "", files)
         note = summary.sentence(self._task, self._method.label, estimate, self._full_dimension)
         tags = {keys.NOTE: note, keys.STATUS: estimate.status, keys.FAILURE: "", keys.THRESHOLD_DIGEST: digest}
-        self._connection.write(self.run_id, tags=tags)
         self._connection.set_status(self.run_id, "FINISHED")
+        self._connection.write(self.run_id, tags=tags)  # last: what is cut short before is done again
         self._status, self._threshold_digest = estimate.status, digest
 
     def fail(self, reason: str) -> None:
@@ -134,8 +134,9 @@ class SweepLog:
         if self._status != "running":
             return
         try:
-            self._connection.write(self.run_id, tags={keys.STATUS: "interrupted"})
-            self._connection.set_status(self.run_id, "KILLED")
+            with self._connection.in_haste():
+                self._connection.write(self.run_id, tags={keys.STATUS: "interrupted"})
+                self._connection.set_status(self.run_id, "KILLED")
             self._status = "interrupted"
         except Exception as error:  # noqa: BLE001 - see above
             log.warning("Run %s could not be marked as interrupted: %s", self.run_id, error)
@@ -154,8 +155,9 @@ class SweepLog:
         self._closed = True
         self.interrupt()
         try:
-            if self._lease.is_mine():
-                self._connection.delete_tag(self.run_id, keys.DRIVER)
+            with self._connection.in_haste():
+                if self._lease.is_mine():
+                    self._connection.delete_tag(self.run_id, keys.DRIVER)
         except Exception as error:  # noqa: BLE001 - the lease runs out by itself
             log.warning("The claim to run %s could not be withdrawn: %s", self.run_id, error)
         self._lock.release()
@@ -177,8 +179,9 @@ class SweepLog:
         if fit is not None:
             pairs = zip(fit.k, fit.probability, strict=True)
             points += [Point("success_probability_fit", p, round(k)) for k, p in pairs]
-        # These have k for a step, and the run's own time: written again, they are the same points.
-        self._connection.write(self.run_id, points=points, timestamp=self._started)
+        # These have k for a step. Their time grows with the trials: written again they are the same points, and those of
+        # more trials are the later ones, which MLflow shows.
+        self._connection.write(self.run_id, points=points, timestamp=self._started + len(results))
         final = summary.final_metrics(estimate, results, self._full_dimension)
         last_round = max((result.trial.round for result in results), default=0)
         self._connection.write(self.run_id, points=[Point(name, value, last_round) for name, value in final.items()])

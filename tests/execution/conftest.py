@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from lowdim_bench.settings import Settings, prepare_environment
 from lowdim_bench.specs import Task
 
 # Ray reads this when it is imported, which another test module may do long before a fixture prepares the environment.
-os.environ.setdefault("RAY_AUTH_MODE", "token")
+if "ray" not in sys.modules:
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 @pytest.fixture(scope="session")
