@@ -62,18 +62,19 @@ def _next(
     """(k, replicate) of a later round.
 
     Where success is not monotone the search goes on at the first rise. Where that is only suspected, half of the round
-    repeats the top of the first rise: it is what tells a fall from luck.
+    repeats the k in question: it is what tells a fall from luck.
     """
-    monotonicity = assessment.monotonicity
-    peak = monotonicity.peak if monotonicity.suspicious else None
-    if peak is not None and monotonicity.rejected:
-        return _fresh(next_on_first_rise(spec, k_low, min(peak, k_high), assessment.rates, size), first_new)
-    at_peak = [] if peak is None else [min(max(peak, k_low), k_high)] * (size // 2)
-    size -= len(at_peak)
+    peak = assessment.monotonicity.peak
+    if peak is not None and assessment.monotonicity.rejected:
+        top = min(max(peak, k_low), k_high)
+        return _fresh(next_on_first_rise(spec, k_low, top, assessment.rates, size), first_new)
+    doubted = assessment.recheck if assessment.recheck is not None else assessment.monotonicity.suspected_peak
+    at_doubted = [] if doubted is None else [min(max(doubted, k_low), k_high)] * (size // 2)
+    size -= len(at_doubted)
     if assessment.found is not None:
         going_on = next_bisections(spec, k_low, k_high, assessment.found, first_new, size)
         first_new = max([first_new, *(replicate + 1 for _, replicate in going_on)])
-        return going_on + _fresh(at_peak, first_new)
+        return going_on + _fresh(at_doubted, first_new)
     if assessment.belief is None:
         raise AssertionError("a sweep that is neither bisected nor non-monotone has a posterior")
-    return _fresh(most_informative(spec, k_low, k_high, assessment.belief, size) + at_peak, first_new)
+    return _fresh(most_informative(spec, k_low, k_high, assessment.belief, size) + at_doubted, first_new)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import ceil, exp, expm1, log
+from multiprocessing import get_context
 
 import numpy as np
 from scipy.stats import binomtest
@@ -146,17 +148,29 @@ def coverage_table(
     """One row for each case, from `sweeps` simulated sweeps each; `progress` is called with (done, total) sweeps."""
     rows: list[CoverageRow] = []
     done, total = 0, sweeps * len(cases)
-    with ProcessPoolExecutor(max_workers=processes) as pool:
+    with _mapper(processes) as run:
         for case in cases:
-            one, indices = partial(_simulate, case, seed), range(sweeps)
             stops: list[tuple[Estimate, bool]] = []
-            for stop in map(one, indices) if processes == 1 else pool.map(one, indices, chunksize=5):
+            for stop in run(partial(_simulate, case, seed), range(sweeps)):
                 stops.append(stop)
                 done += 1
                 if progress is not None:
                     progress(done, total)
             rows.append(_row(case, stops))
     return rows
+
+
+Simulation = Callable[[int], tuple[Estimate, bool]]
+
+
+@contextmanager
+def _mapper(processes: int) -> Iterator[Callable[[Simulation, Iterable[int]], Iterable[tuple[Estimate, bool]]]]:
+    """`map`, here or in processes of their own; the results do not depend on which."""
+    if processes == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(max_workers=processes, mp_context=get_context("spawn")) as pool:
+        yield lambda simulation, indices: pool.map(simulation, indices, chunksize=5)
 
 
 def _row(case: Case, stops: Sequence[tuple[Estimate, bool]]) -> CoverageRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, exp, inf, log
 from typing import Literal
 
@@ -39,13 +39,14 @@ class Finding:
 class Assessment:
     """An estimate with what it rests on, for the planner to go on from.
 
-    `rates` are the counts from which success rates can be read. `belief` and `found` are None where the design or a
-    non-monotone success leaves them without a use.
+    `rates` are the counts from which success rates can be read. `recheck`: where more trials would tell whether success
+    falls again above it. `belief` and `found` are None where the design or a non-monotone success leaves them without a use.
     """
 
     estimate: Estimate
     rates: Counts
     monotonicity: Monotonicity
+    recheck: int | None = None
     belief: Posterior | None = None
     found: tuple[Bracket, ...] | None = None
 
@@ -76,11 +77,32 @@ def assess(spec: ThresholdSpec, target: str, k_low: int, k_high: int, results: S
     else:
         belief = posterior(spec, k_low, k_high, seen)
         finding = _by_posterior(spec, k_low, k_high, seen.total_trials, belief)
-    if monotonicity.suspicious and not monotonicity.rejected and finding.status in {"above_range", "below_range"}:
-        note = f"Success may fall again above k = {monotonicity.peak} (p = {monotonicity.p_value:.2g}); more trials will tell."
-        finding = Finding("unfinished", note=note)
+    recheck = None if monotonicity.rejected else _recheck(spec, k_high, rates, monotonicity, finding)
+    if recheck is not None and finding.status != "unfinished":
+        hits, trials = rates.between(recheck / spec.precision, recheck * spec.precision)
+        note = f"{hits} of {trials} trials reached near k = {recheck}, which does not fit; more trials there will tell."
+        known = finding if finding.status == "found" else Finding("unfinished")
+        finding = replace(known, status="unfinished", note=note)
     full = _with_counts(spec, target, seen, finding, monotone=not monotonicity.rejected or k_low == k_high)
-    return Assessment(full, rates, monotonicity, belief, found)
+    return Assessment(full, rates, monotonicity, recheck, belief, found)
+
+
+def _recheck(
+    spec: ThresholdSpec, k_high: int, rates: Counts, monotonicity: Monotonicity, finding: Finding
+) -> int | None:
+    """A k at which more trials would tell whether success falls again, or None.
+
+    Either the test has a suspicion that would be lost in an outcome beyond the range, or trials near some k reached often
+    enough although k* seems to be more than twice as large: a curve would take that for luck, whatever it is.
+    """
+    if monotonicity.suspicious and finding.status in {"above_range", "below_range"}:
+        return monotonicity.peak
+    ceiling = finding.low if finding.low is not None else 0
+    for k in rates.k[2 * rates.k < min(ceiling, k_high)].tolist():
+        hits, trials = rates.between(k / spec.precision, k * spec.precision)
+        if hits and hits >= spec.success_probability * trials:
+            return k
+    return None
 
 
 def _with_counts(spec: ThresholdSpec, target: str, seen: Counts, finding: Finding, *, monotone: bool) -> Estimate:

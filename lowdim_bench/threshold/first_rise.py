@@ -1,14 +1,15 @@
 """The threshold where success is not monotone in k: a bracket around the first rise, from local counts alone.
 
-No curve is fitted. On the first rise, from `k_low` up to its `peak`, success is taken to grow with k, so that the trials just
-below a k that reached often enough show P(k) >= level, and those just above a k that reached too seldom show P(k) < level.
-"Just" is a factor of sqrt(precision); "show" is an exact one-sided binomial test at 2.5 %.
+No curve is fitted. On the first rise, from `k_low` up to its `peak`, success is taken to grow with k, so that trials at a k and
+just below, if they reached often enough, show P(k) >= level, and trials at a k and just above, if they reached too seldom, show
+P(k) < level. "Just" is a factor of sqrt(precision), or as far as it takes to gather eight trials; "show" is an exact one-sided
+binomial test at 2.5 %. Which trials count for a k depends on where they were made, not on how they ended.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log, sqrt
+from math import log
 
 import numpy as np
 from scipy.stats import binom
@@ -19,6 +20,7 @@ from lowdim_bench.threshold.information import most_informative
 from lowdim_bench.threshold.psychometric import posterior
 
 ERROR = 0.025
+WINDOW_TRIALS = 8
 
 
 @dataclass(frozen=True)
@@ -31,20 +33,31 @@ class RiseBracket:
 
 def bracket_first_rise(spec: ThresholdSpec, counts: Counts, peak: int) -> RiseBracket:
     """What the counts up to `peak` show."""
-    rise, near, level = counts.up_to(peak), sqrt(spec.precision) * (1 - 1e-12), spec.success_probability
-    reached = None
-    for k in rise.k.tolist():
-        hits, trials = rise.between(k / near, k)
+    rise, level = counts.up_to(peak), spec.success_probability
+    ks = rise.k.tolist()
+    reached = below = None
+    for index, k in enumerate(ks):
+        hits, trials = rise.between(_window_end(ks[index::-1], rise, k, spec.precision), k)
         if binom.sf(hits - 1, trials, level) <= ERROR:
             reached = k
             break
-    below = None
-    for k in reversed(rise.k.tolist()):
-        hits, trials = rise.between(k, k * near)
+    for index, k in reversed(list(enumerate(ks))):
+        hits, trials = rise.between(k, _window_end(ks[index:], rise, k, spec.precision))
         if (reached is None or k < reached) and binom.cdf(hits, trials, level) <= ERROR:
             below = k
             break
     return RiseBracket(below, reached)
+
+
+def _window_end(path: list[int], rise: Counts, k: int, precision: float) -> int:
+    """The last k of a window that begins at k = path[0] and goes along `path`, up or down."""
+    end = k
+    for step in path:
+        near = abs(log(step / k)) < log(precision) / 2
+        if not near and rise.between(min(k, end), max(k, end))[1] >= WINDOW_TRIALS:
+            break
+        end = step
+    return end
 
 
 def next_on_first_rise(spec: ThresholdSpec, k_low: int, peak: int, counts: Counts, size: int) -> list[int]:

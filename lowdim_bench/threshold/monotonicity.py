@@ -40,6 +40,10 @@ class Monotonicity:
     def suspicious(self) -> bool:
         return self.p_value < SUSPICIOUS
 
+    @property
+    def suspected_peak(self) -> int | None:
+        return self.peak if self.suspicious else None
+
 
 def check(counts: Counts) -> Monotonicity:
     """Test the counts for a fall of the success probability."""

@@ -14,7 +14,7 @@ from lowdim_bench.specs import ThresholdSpec
 from lowdim_bench.threshold.bisection import Shares, brackets
 from lowdim_bench.threshold.counts import Counts, FloatArray, IntArray, count, observed
 from lowdim_bench.threshold.estimation import assess
-from lowdim_bench.threshold.psychometric import MARGIN, SLOPES, shapes_at
+from lowdim_bench.threshold.psychometric import MARGIN, shapes_at
 
 LOCATIONS = 160
 BLOCK = 100
@@ -111,7 +111,7 @@ def _sweep(spec: ThresholdSpec, target: str, k_range: tuple[int, int], results: 
         shares = Shares.of(brackets(target, k_range[0], k_high, seen), k_range[0], k_high)
         return _Sweep(replicates, shares.claims, shares.edges, None, level, k_range)
     edges = np.linspace(log(k_range[0]) - MARGIN, log(k_high) + MARGIN, LOCATIONS + 1)
-    shapes = shapes_at(level, slopes=SLOPES[::2], links=("logistic",))
+    shapes = shapes_at(level, every=2, links=("logistic",))
     by_replicate: list[Counts] = [
         count([result for result in seen if result.trial.replicate == replicate], target) for replicate in replicates
     ]

@@ -25,12 +25,17 @@ LINK_WEIGHTS = (0.5, 0.25, 0.25)
 GUMBEL_SCALE = log(log(4) / log(4 / 3)) / log(9)
 """Ratio of interquartile ranges, Gumbel to logistic: one `slope` is as steep under every link."""
 
-SLOPES = np.geomspace(1.5, 80.0, 11)
+SLOPES = np.concatenate([np.geomspace(1.5, 80.0, 11), [160.0, 320.0, 640.0]])
+SLOPE_WEIGHTS = np.array([1.0] * 11 + [0.5] * 3)
+"""Networks were seen at 7 to 36. The steep end is for exact steps: a slope of 80 misplaces them at levels far from 0.5."""
 LAPSES = np.array([0.001, 0.01, 0.03, 0.06, 0.1, 0.2])
 """At level 0.5. The first is not 0, or one misfire at a large k would rule out every smaller threshold."""
 LAPSE_WEIGHTS = np.array([0.3, 0.2, 0.2, 0.12, 0.1, 0.08])
 FLOOR = 0.002
 """At level 0.5: the chance of a fluke far below the threshold."""
+
+LEAST_LEVEL = 1e-6
+"""Levels nearer to 0 or 1 are taken as this near: floats hold no asymptotes beyond."""
 
 MARGIN = log(20.0)
 """How far in ln k the locations go beyond the range: from there up, "above the range" is one outcome."""
@@ -64,16 +69,12 @@ class Shapes:
 
     def take(self, columns: npt.NDArray[np.int64]) -> Shapes:
         """These shapes, repeats allowed; `columns` of shape (s,) must ascend."""
-        counts = [int(np.searchsorted(columns, end)) for _, _, end in self.blocks]
-        blocks = zip((link for link, _, _ in self.blocks), [0, *counts], counts, strict=False)
-        return Shapes(
-            self.slope[columns],
-            self.lapse[columns],
-            self.offset[columns],
-            self.log_prior[columns],
-            tuple(blocks),
-            self.floor,
-        )
+        blocks: list[tuple[Link, int, int]] = []
+        for link, begin, end in self.blocks:
+            first, last = np.searchsorted(columns, [begin, end]).tolist()
+            blocks.append((link, first, last))
+        part = (self.slope[columns], self.lapse[columns], self.offset[columns], self.log_prior[columns])
+        return Shapes(*part, blocks=tuple(blocks), floor=self.floor)
 
     def log_likelihood(self, counts: Counts, location: FloatArray) -> FloatArray:
         """ln of the probability of the counts, up to a constant, for locations of shape (n,): shape (n, q)."""
@@ -103,14 +104,17 @@ def _quantile(link: Link, p: FloatArray) -> FloatArray:
     return -np.log(-np.log(p))
 
 
-def shapes_at(level: float, slopes: FloatArray = SLOPES, links: tuple[Link, ...] = LINKS) -> Shapes:
-    """The shapes considered when k* is where P = level.
+def shapes_at(level: float, *, every: int = 1, links: tuple[Link, ...] = LINKS) -> Shapes:
+    """The shapes considered when k* is where P = level; of the slopes only one in `every`.
 
     Lapses scale with 1 - level and the floor with level, so that the asymptotes leave every level within reach.
     """
+    level = min(max(level, LEAST_LEVEL), 1 - LEAST_LEVEL)
     lapses, floor = 2 * (1 - level) * LAPSES, 2 * level * FLOOR
-    slope, lapse = (grid.ravel() for grid in np.meshgrid(slopes, lapses, indexing="ij"))
-    weight = np.tile(LAPSE_WEIGHTS / LAPSE_WEIGHTS.sum() / slopes.size, slopes.size)
+    slope, lapse = (grid.ravel() for grid in np.meshgrid(SLOPES[::every], lapses, indexing="ij"))
+    weight = np.outer(
+        SLOPE_WEIGHTS[::every] / SLOPE_WEIGHTS[::every].sum(), LAPSE_WEIGHTS / LAPSE_WEIGHTS.sum()
+    ).ravel()
     link_weights = np.array([LINK_WEIGHTS[LINKS.index(link)] for link in links])
     height = (level - floor) / (1 - floor - lapse)
     return Shapes(
@@ -170,7 +174,7 @@ def _cells(begin: float, end: float, step: float) -> FloatArray:
 
 def _region(level: float, bounds: tuple[float, float], counts: Counts) -> tuple[float, float]:
     """Where all but a small tail of the mass lies, with room to spare, from a coarse grid of logistic shapes."""
-    shapes = shapes_at(level, slopes=SLOPES[::2], links=("logistic",))
+    shapes = shapes_at(level, every=2, links=("logistic",))
     edges = np.linspace(*bounds, 1 + round((bounds[1] - bounds[0]) / 0.08))
     coarse = _on_grid(edges, shapes, counts)
     low, high = coarse.quantiles(np.array([TAIL, 1 - TAIL])).tolist()
