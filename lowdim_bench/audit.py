@@ -1,4 +1,9 @@
-"""Degrees of freedom, measured: nothing here trusts what a method says of its own subspace."""
+"""Degrees of freedom, measured: nothing here trusts what a method says of its own subspace.
+
+A seed it names is believed only after the operator has been drawn from it again, and only the project's own operators are
+admitted, whose code is known. What is measured is an honest method's subspace, or a mistaken one's: code of the same process
+that sets out to deceive is not held off here.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +14,19 @@ import torch
 from torch import Tensor
 
 from lowdim_bench.errors import AuditFailure
-from lowdim_bench.parametrizations import AffineSubspace, Coordinates, DenseBasis
+from lowdim_bench.parametrizations import (
+    RANDOM_OPERATORS,
+    AffineSubspace,
+    Coordinates,
+    DenseBasis,
+    FullSpace,
+    Operator,
+    SignedHash,
+    SubsampledHadamard,
+)
 from lowdim_bench.records import Audit, Spending
 
+OPERATORS: tuple[type[Operator], ...] = (FullSpace, Coordinates, DenseBasis, SignedHash, SubsampledHadamard)
 BITS_PER_NUMBER = 32
 BITS_PER_FOREIGN_SEED = 64
 _AFFINE_TOLERANCE = 1e-4
@@ -24,6 +39,11 @@ def measure(subspace: AffineSubspace, k: int, initial: Tensor, seed: int, prepar
     no side information. Raises `AuditFailure` where the subspace has not exactly k numbers, its map is not finite, pure and
     affine, or its rank exceeds k.
     """
+    if type(subspace) is not AffineSubspace or type(subspace.operator) not in OPERATORS:
+        raise AuditFailure(
+            f"the method prepared a {type(subspace).__name__} with a {type(subspace.operator).__name__}; admitted is an "
+            f"AffineSubspace with one of {', '.join(kind.__name__ for kind in OPERATORS)}"
+        )
     if subspace.k != k or subspace.start.numel() != k:
         raise AuditFailure(f"the trial allows k = {k} numbers, but the method prepared {subspace.k}")
     if subspace.offset.shape != initial.shape:
@@ -35,7 +55,7 @@ def measure(subspace: AffineSubspace, k: int, initial: Tensor, seed: int, prepar
     if rank > k:
         raise AuditFailure(f"the map has rank {rank}, more than the trial's k = {k}")
     bits = _offset_bits(subspace, initial) + _operator_bits(subspace, seed)
-    seen = preparation.gradient_evaluations or preparation.examples
+    seen = preparation.gradient_evaluations or preparation.evaluations or preparation.examples
     return Audit(
         measured_k=rank,
         rank_evidence=evidence,
@@ -60,10 +80,15 @@ def _check_pure_and_affine(subspace: AffineSubspace) -> None:
     generator = torch.Generator().manual_seed(0)
     device = subspace.offset.device
     one, two = (torch.randn(subspace.k, generator=generator).to(device) for _ in range(2))
-    base, at_one, at_two = (subspace.map(theta) for theta in (torch.zeros_like(one), one, two))
-    if not torch.equal(at_one, subspace.map(one)):
+    thetas = (torch.zeros_like(one), one, two, one, 0.5 * one - 2.0 * two)
+    try:
+        base, at_one, at_two, again, combined = (subspace.map(theta) for theta in thetas)
+    except (RuntimeError, ValueError, LookupError, TypeError) as error:
+        raise AuditFailure(f"the map cannot be evaluated: {error}") from None
+    if at_one.shape != subspace.offset.shape:
+        raise AuditFailure(f"the map ends in shape {tuple(at_one.shape)}, not {tuple(subspace.offset.shape)}")
+    if not torch.equal(at_one, again):
         raise AuditFailure("the map is not pure: the same theta gave two different weight vectors")
-    combined = subspace.map(0.5 * one - 2.0 * two)
     expected = base + 0.5 * (at_one - base) - 2.0 * (at_two - base)
     scale = float((at_one - base).norm() + (at_two - base).norm() + base.norm()) + 1e-30
     if float((combined - expected).norm()) > _AFFINE_TOLERANCE * scale:
@@ -75,8 +100,10 @@ def _rank(subspace: AffineSubspace) -> tuple[int, Literal["exact", "sampled"]]:
     rank = operator.rank()
     if rank is not None:
         return rank, "exact"
-    if isinstance(operator, DenseBasis) and not operator.sampled_columns_are_independent():
-        raise AuditFailure("columns of the basis depend on each other, so it spans fewer than k dimensions; choose a smaller k")
+    if not operator.sampled_columns_are_independent():
+        raise AuditFailure(
+            "columns of the basis depend on each other, so it spans fewer than k dimensions; choose a smaller k"
+        )
     return operator.k, "sampled"
 
 
@@ -99,13 +126,24 @@ def _offset_bits(subspace: AffineSubspace, initial: Tensor) -> float:
 
 def _operator_bits(subspace: AffineSubspace, seed: int) -> float:
     operator = subspace.operator
-    if operator.kind == "full_space":
+    if isinstance(operator, FullSpace):
         return 0.0
-    if operator.seed is not None:
+    if operator.seed is not None and _comes_from_its_seed(operator, operator.seed):
         return 0.0 if operator.seed == seed else float(BITS_PER_FOREIGN_SEED)
     if isinstance(operator, Coordinates):
         return subset_bits(operator.full_dimension, operator.k)
-    return float(BITS_PER_NUMBER * operator.k * operator.full_dimension)
+    return float(sum(8 * tensor.nbytes for tensor in operator.tensors().values()))
+
+
+def _comes_from_its_seed(operator: Operator, seed: int) -> bool:
+    """Whether the seed that an operator names gives all its tensors: a trained mask or basis may not pass for a drawn one."""
+    stored = operator.tensors()
+    draw = Coordinates.random if isinstance(operator, Coordinates) else RANDOM_OPERATORS.get(operator.kind)
+    if draw is None:
+        return False
+    device = next(iter(stored.values())).device
+    drawn = draw(operator.k, operator.full_dimension, seed, device).tensors()
+    return drawn.keys() == stored.keys() and all(torch.equal(drawn[name], stored[name]) for name in stored)
 
 
 def subset_bits(of: int, chosen: int) -> float:

@@ -38,21 +38,27 @@ class Prepared:
         self.wanted = None
         try:
             request = next(self.running) if answer is None else self.running.send(answer)
+            self._check(request)
         except StopIteration as end:
             self._finish(end.value)
         except Exception as error:  # a method's own fault, of whatever kind, must not end its neighbours
             self.fail(error)
         else:
-            if isinstance(request, Train):
-                self.wanted = request
-            else:
-                self.fail(MethodFailure(f"it yielded a {type(request).__name__}; only Train requests may be yielded"))
+            self.wanted = request
 
     def fail(self, error: Exception) -> None:
         """Give up on this trial."""
         text = str(error) if isinstance(error, MethodFailure) else f"{type(error).__name__}: {error}"
         self.failure = f"preparation failed: {text}"
         self.running = self.wanted = None
+
+    def _check(self, request: object) -> None:
+        """That a request can be trained beside those of other trials. Raises whatever its map raises."""
+        if not isinstance(request, Train):
+            raise MethodFailure(f"it yielded a {type(request).__name__}; only Train requests may be yielded")
+        shape, wanted = tuple(request.subspace.map(request.subspace.start).shape), (self.problem.full_dimension,)
+        if shape != wanted:
+            raise MethodFailure(f"it asked to train a map that ends in shape {shape}; the network has {wanted}")
 
     def _finish(self, subspace: object) -> None:
         self.running = None
@@ -130,8 +136,6 @@ def _train_group(problem: Problem, task: Task, group: Sequence[Prepared]) -> lis
     """Answers to the requests of a group; None where the training diverged."""
     requests = [item.wanted for item in group if item.wanted is not None]
     first, recipe = requests[0], task.full_training
-    if first.stop <= first.start:
-        return [Trained(request.subspace.map(request.subspace.start)) for request in requests]
     subspaces = [request.subspace for request in requests]
     observer = None
     if first.snapshot_every is not None:

@@ -70,7 +70,11 @@ class CurvePoint(Spec):
 
 
 class TrialResult(Spec):
-    """One finished trial. `diverged` counts as not reaching; `failed` is the method's own fault and stops its sweep."""
+    """One finished trial.
+
+    diverged: its loss was not finite in the end; targets that it reached before stand, the others count as not reached.
+    failed: the method's own fault, which stops its sweep.
+    """
 
     trial: Trial
     status: Literal["trained", "diverged", "failed"]

@@ -55,9 +55,14 @@ def run_pack(problem: Problem, task: Task, method: MethodChoice, trials: Sequenc
         for multiplier in task.training.learning_rate.multipliers:
             rate = task.training.learning_rate.at(item.trial.k) * multiplier
             runs.append(_Run(item.trial, item.subspace, rate, Ledger()))
-    moved = _train_and_score(problem, task, runs) if runs else {}
+    moved: dict[str, str] = {}
+    for kind in {type(run.subspace.operator): None for run in runs}:  # only maps of one kind can be trained as one pack
+        moved |= _train_and_score(problem, task, [run for run in runs if type(run.subspace.operator) is kind])
     seconds = (time.perf_counter() - started) / len(trials)
-    return [_result(item, audits, [run for run in runs if run.trial == item.trial], moved, task, seconds) for item in prepared]
+    return [
+        _result(item, audits, [run for run in runs if run.trial == item.trial], moved, task, seconds)
+        for item in prepared
+    ]
 
 
 def _audit(item: Prepared, problem: Problem, task: Task) -> Audit:
@@ -84,7 +89,7 @@ def _train_and_score(problem: Problem, task: Task, runs: Sequence[_Run]) -> Mapp
     thetas = train(metered, subspaces, task.training, [run.rate for run in runs], span, observer)
     moved: dict[str, str] = {}
     for run, theta in zip(runs, thetas, strict=True):
-        accuracy = problem.test_accuracy(run.subspace.map(theta).unsqueeze(0))
+        accuracy = None if run.diverged else problem.test_accuracy(run.subspace.map(theta).unsqueeze(0))
         run.test_accuracy = None if accuracy is None else float(accuracy[0])
         try:
             audit.check_unmoved(run.subspace, before[run.trial.key])
@@ -110,7 +115,9 @@ class _Scorer:
         accuracy = None if metrics.accuracy is None else float(metrics.accuracy[place])
         run.ledger.charge_evaluation(self._problem.example_count or 0)
         run.steps = step
-        run.curve.append(CurvePoint(step=step, train_loss=loss if math.isfinite(loss) else None, train_accuracy=accuracy))
+        run.curve.append(
+            CurvePoint(step=step, train_loss=loss if math.isfinite(loss) else None, train_accuracy=accuracy)
+        )
         if not math.isfinite(loss):
             run.diverged = True
             return False
@@ -173,10 +180,11 @@ def _result(
     )
 
 
-def _merit(run: _Run, task: Task) -> tuple[int, int, float]:
-    """Orders runs of one trial: most targets, then fewest steps, then lowest last loss."""
+def _merit(run: _Run, task: Task) -> tuple[int, float, float]:
+    """Orders runs of one trial: most targets, then fewest steps to the hardest one, then lowest last loss."""
     last = run.curve[-1].train_loss
-    return -len(run.reached_at), run.reached_at.get(task.ranked_target.name, run.steps), math.inf if last is None else last
+    steps = run.reached_at.get(task.ranked_target.name, math.inf)  # not run.steps: a run that diverged has few
+    return -len(run.reached_at), steps, math.inf if last is None else last
 
 
 def _outcome(target: str, runs: Sequence[_Run]) -> Outcome:

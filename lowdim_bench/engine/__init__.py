@@ -86,5 +86,6 @@ def train(
 def _schedule(recipe: Recipe, step: int) -> float:
     """What the learning rate is multiplied with at a step."""
     if recipe.learning_rate.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * min(step / recipe.steps, 1.0)))  # 0 beyond its end, where cos would rise again
+        done = min(step / recipe.steps, 1.0)  # beyond the end of the recipe the cosine would rise again
+        return 0.5 * (1 + math.cos(math.pi * done))
     return 1.0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -31,6 +32,10 @@ def load_arrays(task: Task, data_root: Path) -> Arrays:
         arrays = _torchvision(data, data_root)
     else:
         arrays = _own_arrays(data, data_root)
+    if arrays["y_test"].max() > arrays["y_train"].max():
+        raise UserError(
+            f"{task.name}: the test set has labels that the training set, or the part of it asked for, lacks."
+        )
     return arrays
 
 
@@ -69,41 +74,55 @@ def _torchvision(data: TorchvisionData, data_root: Path) -> Arrays:
 def _own_arrays(data: ArraysData, data_root: Path) -> Arrays:
     path = Path(data.path) if Path(data.path).is_absolute() else data_root / data.path
     if not path.is_file():
-        raise UserError(f"There is no data file {path}. Give its folder with --data-root, or an absolute path in the task.")
+        raise UserError(
+            f"There is no data file {path}. Give its folder with --data-root, or an absolute path in the task."
+        )
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != data.sha256:
-        raise UserError(f"{path} has SHA-256 {found}; the task asks for {data.sha256}. It is another file, or was changed.")
-    names = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            missing = [name for name in names if name not in stored]
-            if missing:
-                raise UserError(f"{path} lacks {', '.join(missing)}; it needs {', '.join(names)}.")
-            arrays = {name: stored[name] for name in names}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not an .npz file of plain arrays: {error}") from None
+        if found != data.sha256:
+            raise UserError(
+                f"{path} has SHA-256 {found}; the task asks for {data.sha256}. It is another file, or was changed."
+            )
+        file.seek(0)
+        arrays = _read(file, str(path))
     _check(arrays, str(path))
     for split in ("train", "test"):
-        arrays[f"x_{split}"] = _channels_first(arrays[f"x_{split}"])
+        inputs = arrays[f"x_{split}"]
+        arrays[f"x_{split}"] = _channels_first(inputs if inputs.dtype == np.uint8 else inputs.astype(np.float32))
         arrays[f"y_{split}"] = arrays[f"y_{split}"].astype(np.int64)
     return _first(arrays, data.train_examples)
+
+
+def _read(file: BinaryIO, source: str) -> Arrays:
+    names = ("x_train", "y_train", "x_test", "y_test")
+    try:
+        stored = np.load(file, allow_pickle=False)
+        if not isinstance(stored, np.lib.npyio.NpzFile):
+            raise UserError(f"{source} holds a single array; it must be an .npz file with {', '.join(names)}.")
+        with stored:
+            if missing := [name for name in names if name not in stored]:
+                raise UserError(f"{source} lacks {', '.join(missing)}; it needs {', '.join(names)}.")
+            return {name: stored[name] for name in names}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{source} is not an .npz file of plain arrays: {error}") from None
 
 
 def _check(arrays: Arrays, source: str) -> None:
     """That the user's arrays are numbers, finite, of one shape, with a label in 0..C-1 for every example."""
     for split in ("train", "test"):
         inputs, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
-        if inputs.ndim not in (2, 3, 4) or not np.issubdtype(inputs.dtype, np.number):
-            raise UserError(f"{source}: x_{split} must be numbers of shape N x features, N x H x W or N x H x W x channels.")
+        if inputs.ndim not in (2, 3, 4) or inputs.dtype.kind not in "uif":
+            raise UserError(
+                f"{source}: x_{split} must be real numbers: N x features, N x H x W or N x H x W x channels."
+            )
         if labels.shape != inputs.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or not len(labels):
             raise UserError(f"{source}: y_{split} must hold one integer label for each of the {len(inputs)} examples.")
-        if not np.isfinite(inputs).all() or labels.min() < 0:
-            raise UserError(f"{source}: x_{split} must be finite and y_{split} must not be negative.")
+        if not (np.abs(inputs) <= np.finfo(np.float32).max).all() or labels.min() < 0:  # so is NaN refused
+            raise UserError(f"{source}: x_{split} must be finite in float32 and y_{split} must not be negative.")
     if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
         raise UserError(f"{source}: training and test examples differ in shape.")
-    if arrays["y_test"].max() > arrays["y_train"].max():
-        raise UserError(f"{source}: the test set has labels that the training set lacks.")
+    if arrays["x_train"].dtype != arrays["x_test"].dtype:  # bytes are scaled by 255, other numbers by the largest
+        raise UserError(f"{source}: x_train and x_test differ in type, and so would be scaled differently.")
 
 
 def _channels_first(inputs: np.ndarray) -> np.ndarray:

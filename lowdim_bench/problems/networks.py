@@ -41,7 +41,9 @@ class _Layout:
     def __init__(self) -> None:
         self.blocks: list[Block] = []
 
-    def add(self, name: str, role: Literal["weight", "bias", "norm_scale"], shape: tuple[int, ...], fan_in: int) -> None:
+    def add(
+        self, name: str, role: Literal["weight", "bias", "norm_scale"], shape: tuple[int, ...], fan_in: int
+    ) -> None:
         start = self.blocks[-1].stop if self.blocks else 0
         self.blocks.append(Block(name, role, shape, start, fan_in))
 
@@ -83,7 +85,9 @@ class PackedNetwork(ABC):
             if block.role == "weight":
                 # flax's lecun_normal: a normal cut at two deviations, rescaled to keep the variance.
                 deviation = math.sqrt(1 / block.fan_in) / 0.87962566103423978
-                torch.nn.init.trunc_normal_(values, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator)
+                torch.nn.init.trunc_normal_(
+                    values, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator
+                )
             elif block.role == "norm_scale":
                 values.fill_(1.0)
         return weights
@@ -159,7 +163,9 @@ class _PerTrialNetwork(PackedNetwork):
         pack = parts[0].shape[0]
         shared = inputs.shape[0] == 1
         # Channels last: on a CPU the first convolution is then several times faster, and pooling twice.
-        images = [inputs[0 if shared else row].to(memory_format=torch.channels_last) for row in range(1 if shared else pack)]
+        images = [
+            inputs[0 if shared else row].to(memory_format=torch.channels_last) for row in range(1 if shared else pack)
+        ]
         return torch.stack(
             [self.forward_one([part[row] for part in parts], images[0 if shared else row]) for row in range(pack)]
         )
@@ -236,11 +242,15 @@ def build_network(spec: Network, example_shape: Sequence[int], classes: int) -> 
     if isinstance(spec, MlpNetwork):
         return Mlp(math.prod(example_shape), spec.hidden, classes)
     if len(example_shape) != 3:
-        raise UserError(f"A {spec.kind} needs images (channels, height, width); the data has shape {tuple(example_shape)}.")
+        raise UserError(
+            f"A {spec.kind} needs images (channels, height, width); the data has shape {tuple(example_shape)}."
+        )
     image = (example_shape[0], example_shape[1], example_shape[2])
     if isinstance(spec, ConvNetwork):
         if min(image[1:]) < 2 ** len(spec.channels):
-            raise UserError(f"{len(spec.channels)} poolings need images of at least {2 ** len(spec.channels)} pixels a side.")
+            raise UserError(
+                f"{len(spec.channels)} poolings need images of at least {2 ** len(spec.channels)} pixels a side."
+            )
         return ConvNet(image, spec.channels, classes)
     if any(width % spec.norm_groups for width in spec.widths):
         raise UserError(f"norm_groups ({spec.norm_groups}) must divide every width of {spec.widths}.")

@@ -15,17 +15,28 @@ from lowdim_bench.problems.networks import Block
 from lowdim_bench.specs import Task
 from lowdim_bench.specs.problem import PowerSpectrum, QuadraticWell, Spectrum, TwoLevelSpectrum
 
+_WIDEST_SPECTRUM = 1e7
+
 
 def eigenvalues(spectrum: Spectrum, dimension: int) -> np.ndarray:
-    """The D eigenvalues, float64. Raises `UserError` where a two-level spectrum has more high ones than D."""
+    """The D eigenvalues, float64. Raises `UserError` where a two-level spectrum has more high ones than D, and where the
+    spectrum is so wide that the Hessian in float32 would have negative eigenvalues, and so no minimum."""
     if isinstance(spectrum, PowerSpectrum):
-        return np.arange(1, dimension + 1, dtype=np.float64) ** -spectrum.exponent
-    if isinstance(spectrum, TwoLevelSpectrum):
+        values = np.arange(1, dimension + 1, dtype=np.float64) ** -spectrum.exponent
+    elif isinstance(spectrum, TwoLevelSpectrum):
         if spectrum.high_count > dimension:
             raise UserError(f"high_count ({spectrum.high_count}) is more than the dimension ({dimension}).")
-        return np.where(np.arange(dimension) < spectrum.high_count, 1.0, spectrum.low)
-    quantiles = (np.arange(dimension) + 0.5) / dimension
-    return np.exp(spectrum.sigma * stats.norm.ppf(quantiles))
+        values = np.where(np.arange(dimension) < spectrum.high_count, 1.0, spectrum.low)
+    else:
+        # Logarithms first: a wide spectrum overflows.
+        logarithms = spectrum.sigma * stats.norm.ppf((np.arange(dimension) + 0.5) / dimension)
+        values = np.exp(np.clip(logarithms, -100, 100))
+    ratio = values.max() / values.min()
+    if ratio > _WIDEST_SPECTRUM:
+        raise UserError(
+            f"The largest eigenvalue is {ratio:.1e} times the smallest; float32 holds wells of at most {_WIDEST_SPECTRUM:.0e}."
+        )
+    return values
 
 
 @final
@@ -42,7 +53,9 @@ class QuadraticProblem(Problem):
         super().__init__(task, [Block("w", "weight", (spec.dimension,), 0, spec.dimension)], None, device)
         self._radius = spec.radius
         self.eigenvalues = eigenvalues(spec.spectrum, spec.dimension)
-        normal = torch.randn(spec.dimension, spec.dimension, generator=self.generator("eigenbasis"), dtype=torch.float64)
+        normal = torch.randn(
+            spec.dimension, spec.dimension, generator=self.generator("eigenbasis"), dtype=torch.float64
+        )
         self.eigenvectors, _ = torch.linalg.qr(normal)
         values = torch.from_numpy(self.eigenvalues)
         self.hessian = ((self.eigenvectors * values) @ self.eigenvectors.T).float().to(device)

@@ -91,7 +91,7 @@ class _StrictLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):  # a few lines of nested aliases would stand for gigabytes
             mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported; write the value out", mark)
+            raise yaml.MarkedYAMLError(None, None, "aliases (*name) are not supported; write the value out", mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -119,7 +119,9 @@ def read_yaml(path: Path) -> Any:
     """Plain data of a YAML file. Raises `UserError` where it cannot be read, is too large or is not YAML."""
     try:
         if path.stat().st_size > MAXIMUM_YAML_BYTES:
-            raise UserError(f"{path} has {path.stat().st_size} bytes; a specification has at most {MAXIMUM_YAML_BYTES}.")
+            raise UserError(
+                f"{path} has {path.stat().st_size} bytes; a specification has at most {MAXIMUM_YAML_BYTES}."
+            )
         return parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None

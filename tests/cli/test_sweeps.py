@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -205,3 +206,19 @@ def test_own_methods_and_their_faults(cli: Cli, write_task: Callable[..., str]) 
     assert rows["own:FirstOnes"]["trials"] >= 5
     assert rows["own:Everything"]["rank"] is None
     assert rows["own:Everything"]["k_star"] is None
+
+
+@pytest.mark.needs_data
+def test_convolutional_net_on_real_images(cli: Cli, write_task: Callable[..., str], data_root: Path) -> None:
+    path = cli.folder / write_task("images", k_max=64, minimum_replicates=5, trials=8, trials_per_round=4)
+    data = json.loads(path.read_text())
+    data["problem"] = {
+        "kind": "classification",
+        "data": {"kind": "torchvision", "dataset": "MNIST", "train_examples": 1000},
+        "network": {"kind": "convnet", "channels": [16, 32]},
+    }
+    data["training"]["steps"] = data["training"]["evaluate_every"] = 20
+    path.write_text(json.dumps(data))
+    ran = cli.json("run", path.name, "-m", "random_subspace", "--data-root", str(data_root))
+    assert ran["sweeps"][0]["trainings"] == 8
+    assert cli.json("rank")["rows"][0]["full_dimension"] == 20_490

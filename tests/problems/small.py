@@ -1,0 +1,82 @@
+"""Problems small enough that a training takes milliseconds: a few blobs and a narrow network, and a quadratic well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lowdim_bench import problems
+from lowdim_bench.problems import Problem
+from lowdim_bench.specs import Task
+
+RECIPE = {
+    "optimizer": {"kind": "sgd", "momentum": 0.9},
+    "learning_rate": {"value": 0.1},
+    "batch_size": 16,
+    "steps": 12,
+}
+BLOBS: dict[str, Any] = {
+    "name": "blobs",
+    "problem": {
+        "kind": "classification",
+        "data": {"kind": "sklearn_digits"},
+        "network": {"kind": "mlp", "hidden": [5]},
+    },
+    "training": {**RECIPE, "optimizer": {"kind": "adam"}, "evaluate_every": 4},
+    "full_training": RECIPE,
+    "targets": [{"metric": "train_loss", "at_most": 1.0}, {"metric": "train_loss", "at_most": 0.5}],
+    "threshold": {"k_max": 32},
+    "preparation": {"gradient_evaluations": 1000},
+}
+"""6 features, 5 hidden units, 3 classes: D = 53. Its arrays are those of `blobs`, not the digits it names."""
+FULL_RECIPE: dict[str, Any] = {
+    "optimizer": {"kind": "adam"},
+    "learning_rate": {"value": 0.1},
+    "batch_size": None,
+    "steps": 12,
+}
+WELL: dict[str, Any] = BLOBS | {
+    "name": "small-well",
+    "problem": {"kind": "quadratic_well", "dimension": 12, "spectrum": {"kind": "power", "exponent": 1.0}},
+    "training": {**FULL_RECIPE, "evaluate_every": 4},
+    "full_training": FULL_RECIPE,
+    "threshold": {"k_max": 12},
+}
+BLOBS_DIMENSION = 6 * 5 + 5 + 5 * 3 + 3
+WELL_DIMENSION = 12
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with changes laid over it: mappings are merged, but for a changed `kind`; everything else is replaced."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        same = (
+            isinstance(old, dict) and isinstance(value, dict) and value.get("kind", old.get("kind")) == old.get("kind")
+        )
+        result[key] = merged(old, value) if same and isinstance(old, dict) else value
+    return result
+
+
+def make_task(base: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> Task:
+    """A valid task of plain data with some of it changed."""
+    return Task.from_data(merged(base, changes or {}), "a task of the tests")
+
+
+def blobs(seed: int = 0, train: int = 70, test: int = 30) -> dict[str, np.ndarray]:
+    """Three blobs in six dimensions, as the arrays of a classification problem."""
+    generator = np.random.default_rng(seed)
+    centres = generator.normal(size=(3, 6)) * 2
+    arrays = {}
+    for split, count in (("train", train), ("test", test)):
+        labels = np.arange(count) % 3
+        arrays[f"x_{split}"] = (centres[labels] + generator.normal(size=(count, 6))).astype(np.float32)
+        arrays[f"y_{split}"] = labels.astype(np.int64)
+    return arrays
+
+
+def small_problem(task: Task) -> Problem:
+    """The problem of a task that `make_task` made."""
+    return problems.build(task, blobs() if task.problem.kind == "classification" else {})
