@@ -40,7 +40,7 @@ class Prepared:
             request = next(self.running) if answer is None else self.running.send(answer)
             self._check(request)
         except StopIteration as end:
-            self._finish(end.value)
+            self.finish(end.value)
         except Exception as error:  # a method's own fault, of whatever kind, must not end its neighbours
             self.fail(error)
         else:
@@ -60,7 +60,8 @@ class Prepared:
         if shape != wanted:
             raise MethodFailure(f"it asked to train a map that ends in shape {shape}; the network has {wanted}")
 
-    def _finish(self, subspace: object) -> None:
+    def finish(self, subspace: object) -> None:
+        """Take what the method ended in, if it is a subspace."""
         self.running = None
         if isinstance(subspace, AffineSubspace):
             self.subspace = subspace
@@ -99,7 +100,7 @@ def _start(problem: Problem, task: Task, method: Method, trial: Trial) -> Prepar
         item.running = outcome
         item.advance(None)
     else:
-        item._finish(outcome)
+        item.finish(outcome)
     return item
 
 

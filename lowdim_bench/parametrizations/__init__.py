@@ -13,6 +13,6 @@ from lowdim_bench.parametrizations.operators import (
 )  # fmt: skip
 
 __all__ = [
-    "NESTED_OPERATORS", "RANDOM_OPERATORS", "AffineSubspace", "Coordinates", "DenseBasis", "FullSpace", "Operator", "Pack", "SignedHash",
-    "SubsampledHadamard", "stack_starts",
+    "NESTED_OPERATORS", "RANDOM_OPERATORS", "AffineSubspace", "Coordinates", "DenseBasis", "FullSpace", "Operator", "Pack",
+    "SignedHash", "SubsampledHadamard", "stack_starts",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, final
 
 import torch
@@ -115,7 +116,7 @@ class Mlp(PackedNetwork):
     def __init__(self, inputs: int, hidden: Sequence[int], classes: int) -> None:
         layout = _Layout()
         widths = [inputs, *hidden, classes]
-        for index, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (before, after) in enumerate(pairwise(widths)):
             layout.dense(f"layer{index}", before, after)
         super().__init__(layout.blocks)
 
