@@ -36,12 +36,13 @@ def print_json(data: object, out: TextIO) -> None:
 
 
 def _print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], out: TextIO) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold", justify="left")
     for row in rows:
         table.add_row(*row)
     console = Console(file=out, width=None if out.isatty() else _PLAIN_WIDTH, highlight=False, markup=False)
+    console.print(title, style="bold", soft_wrap=True)
     console.print(table)
 
 
