@@ -139,7 +139,7 @@ def schema(json: Json = False) -> None:
 
 
 @_command(app, "lowdim-bench run digits-mlp -m random_subspace -m burn_in_subspace,burn_in_steps=64")
-def run(  # noqa: PLR0913, PLR0917 - each parameter is an option of the command
+def run(
     task: Annotated[
         list[str], typer.Argument(help="Names of shipped tasks, or paths to task files.", autocompletion=_complete_task)
     ],

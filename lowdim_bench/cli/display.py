@@ -200,13 +200,24 @@ def _relative(relative: Relative) -> str:
 def show_wells(rows: Sequence[WellRow], out: TextIO, *, as_json: bool) -> None:
     """Measured thresholds of quadratic wells beside theory."""
     if as_json:
-        print_json({"wells": [asdict(row) | {"agrees": row.agrees} for row in rows]}, out)
+        print_json({"wells": [asdict(row) | {"contains": row.contains, "agrees": row.agrees} for row in rows]}, out)
         return
-    columns = ("spectrum", "epsilon", "k*", "95 % interval", "n", "theory", "width formula", "optimizer gap", "agrees")
+    columns = (
+        "spectrum",
+        "epsilon",
+        "k*",
+        "95 % interval",
+        "n",
+        "theory",
+        "width formula",
+        "optimizer gap",
+        "contained",
+        "agrees",
+    )
     lines = [
         (
             row.spectrum, f"{row.epsilon:g}", str(row.k_star), f"{row.low} .. {row.high}", str(row.trials),
-            f"{row.equivalent:.1f}", f"{row.width_formula:.1f}", f"{row.optimizer_gap:.1e}", "yes" if row.agrees else "NO",
+            f"{row.equivalent:.1f}", f"{row.width_formula:.1f}", f"{row.optimizer_gap:.1e}", "yes" if row.contains else "no", "yes" if row.agrees else "NO",
         )
         for row in rows
     ]  # fmt: skip

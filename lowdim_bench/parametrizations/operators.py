@@ -47,16 +47,21 @@ class Operator(ABC):
 
     def rank(self) -> int | None:
         """The rank of the map counted exactly, or None where that would cost more than the training it audits."""
-        return _rank(self.columns_at(torch.arange(self.k))) if self.k <= _EXACT_RANK_COLUMNS else None
+        return _rank(self.columns_at(torch.arange(self.k))) if self.k <= _rank_columns(self.full_dimension) else None
 
     def sampled_columns_are_independent(self) -> bool:
         """Whether a spread-out sample of columns has full rank."""
-        sample = torch.linspace(0, self.k - 1, _EXACT_RANK_COLUMNS).long()
+        sample = torch.linspace(0, self.k - 1, min(self.k, _rank_columns(self.full_dimension))).long()
         return _rank(self.columns_at(sample)) == len(sample)
 
 
-_EXACT_RANK_COLUMNS = 256
-"""Up to this k the rank of a basis without structure is computed; beyond it, that of a sample of as many columns is."""
+_RANK_COLUMNS = 256
+_RANK_OPERATIONS = 1_000_000_000
+
+
+def _rank_columns(full_dimension: int) -> int:
+    """How many columns the rank is computed of: as many as cost little beside the training that is audited."""
+    return max(2, min(_RANK_COLUMNS, math.isqrt(_RANK_OPERATIONS // full_dimension)))
 
 
 def _rank(columns: Tensor) -> int:

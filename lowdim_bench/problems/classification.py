@@ -29,26 +29,26 @@ class ClassificationProblem(Problem):
         scale = _scale(arrays["x_train"])
         inputs = torch.tensor(arrays["x_train"]).float().div_(scale)
         mean = inputs.mean(dim=0)
-        self._inputs = inputs.sub_(mean).to(device)
-        self._labels = torch.tensor(arrays["y_train"]).long().to(device)
+        self.inputs = inputs.sub_(mean).to(device)
+        self.labels = torch.tensor(arrays["y_train"]).long().to(device)
         self._test_inputs = torch.tensor(arrays["x_test"]).float().div_(scale).sub_(mean).to(device)
         self._test_labels = torch.tensor(arrays["y_test"]).long().to(device)
-        classes = int(self._labels.max()) + 1
+        classes = int(self.labels.max()) + 1
         self.network = build_network(spec.network, tuple(inputs.shape[1:]), classes)
-        super().__init__(task, self.network.blocks, len(self._labels), device)
+        super().__init__(task, self.network.blocks, len(self.labels), device)
 
     def initial(self, replicate: int) -> Tensor:
         return self.network.initial(self.generator("initial weights", replicate)).to(self.device)
 
     def loss_and_gradient(self, weights: Tensor, examples: Tensor | None) -> tuple[Tensor, Tensor]:
         if examples is None:
-            inputs, labels = self._inputs.unsqueeze(0), self._labels.expand(weights.shape[0], -1)
+            inputs, labels = self.inputs.unsqueeze(0), self.labels.expand(weights.shape[0], -1)
         else:
-            inputs, labels = self._inputs[examples], self._labels[examples]
+            inputs, labels = self.inputs[examples], self.labels[examples]
         return self.network.loss_and_gradient(weights, inputs, labels)
 
     def train_metrics(self, weights: Tensor) -> Metrics:
-        loss, accuracy = self._measure(weights, self._inputs, self._labels)
+        loss, accuracy = self._measure(weights, self.inputs, self.labels)
         return Metrics(loss, accuracy)
 
     def test_accuracy(self, weights: Tensor) -> Tensor:

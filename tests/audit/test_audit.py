@@ -101,6 +101,20 @@ def test_a_map_that_claims_fewer_numbers_than_it_has_is_refused() -> None:
             measure(operator, k=5)
 
 
+def test_a_k_changed_after_the_fact_is_refused() -> None:
+    subspace = AffineSubspace(INITIAL, hashed(5))
+    subspace.operator.k = 4
+    for k in (4, 5):
+        with pytest.raises(AuditFailure, match=f"the trial allows k = {k} numbers"):
+            audit.measure(subspace, k, INITIAL, SEED, NONE)
+
+
+def test_a_rank_above_k_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SignedHash, "rank", lambda self: 6)
+    with pytest.raises(AuditFailure, match="the map has rank 6, more than the trial's k = 5"):
+        measure(hashed(5))
+
+
 def test_the_rank_is_measured_where_columns_depend_on_each_other() -> None:
     columns = torch.randn(5, D, generator=torch.Generator().manual_seed(0))
     assert measure(DenseBasis(columns.clone())).measured_k == 5

@@ -83,19 +83,21 @@ def test_no_batch_size_means_all_examples() -> None:
     assert BatchOrder(small_problem(make_task(WELL)), [0], 16).examples(3) is None
 
 
-def test_inputs_are_scaled_by_the_training_set_alone() -> None:
+def test_inputs_are_scaled_and_centred_by_the_training_set_alone() -> None:
     arrays = blobs()
-    arrays["x_test"] = arrays["x_test"] * 100
+    arrays["x_train"] = arrays["x_train"] + 5
+    arrays["x_test"] = arrays["x_test"] * 3 + 4
     problem = problems.build(TASK, arrays)
-    weights = torch.randn(1, BLOBS_DIMENSION, generator=torch.Generator().manual_seed(0))
+    weights = torch.randn(8, BLOBS_DIMENSION, generator=torch.Generator().manual_seed(0))
     scale = np.abs(arrays["x_train"]).max()
     mean = (arrays["x_train"] / scale).mean(axis=0)
-    expected = naive_metrics(arrays["x_train"] / scale - mean, arrays["y_train"], weights[0])
-    metrics = problem.train_metrics(weights)
-    assert float(metrics.loss[0]) == pytest.approx(expected[0], rel=1e-5)
-    tested = problem.test_accuracy(weights)
+    metrics, tested = problem.train_metrics(weights), problem.test_accuracy(weights)
     assert tested is not None
-    assert float(tested[0]) == naive_metrics(arrays["x_test"] / scale - mean, arrays["y_test"], weights[0])[1]
+    for row in range(8):
+        loss, _ = naive_metrics(arrays["x_train"] / scale - mean, arrays["y_train"], weights[row])
+        assert float(metrics.loss[row]) == pytest.approx(loss, rel=1e-5)
+        _, accuracy = naive_metrics(arrays["x_test"] / scale - mean, arrays["y_test"], weights[row])
+        assert float(tested[row]) == pytest.approx(accuracy)
 
 
 def naive_metrics(inputs: np.ndarray, labels: np.ndarray, weights: torch.Tensor) -> tuple[float, float]:

@@ -141,7 +141,7 @@ def test_the_seed_of_a_trial_is_that_of_its_replicate_whatever_its_k() -> None:
 
 
 def test_full_training_takes_the_learning_rate_for_the_dimensions_it_trains() -> None:
-    rate = {"value": 0.1, "reference_k": BLOBS_DIMENSION, "exponent": 1.0}
+    rate = {"value": 0.2, "reference_k": 2 * BLOBS_DIMENSION, "exponent": 1.0}
     task = make_task(BLOBS, {"full_training": {"learning_rate": rate}})
     (item,) = prepare_pack(PROBLEM, task, choose("burn_in_subspace", burn_in_steps=5), trials(3))
     full = AffineSubspace.full_space(PROBLEM.initial(0))
