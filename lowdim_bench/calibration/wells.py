@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lowdim_bench import problems
-from lowdim_bench.bench import Watcher, run_sweeps
+from lowdim_bench.bench import SweepState, Watcher, run_sweeps
 from lowdim_bench.errors import InfrastructureError
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.preparation import prepare_pack
@@ -68,7 +68,7 @@ class WellRow:
     @property
     def contains(self) -> bool:
         """The interval itself contains the theoretical threshold; to be expected of 95 in 100 rows."""
-        return self.low is not None and self.high is not None and self.low <= math.ceil(self.equivalent) <= self.high
+        return self.low is not None and self.high is not None and self.low <= math.ceil(round(self.equivalent, 6)) <= self.high
 
 
 def well_tasks() -> Iterator[Task]:
@@ -131,11 +131,20 @@ def _optimizer_gap(task: Task, problem: QuadraticProblem, k: int, count: int = 8
     return statistics.median(gaps)
 
 
-def measure_wells(settings: Settings, watch: Watcher | None = None) -> list[WellRow]:
-    """Run the sweeps of all wells, recorded like any other, and compare them with theory."""
-    tasks = list(well_tasks())
-    states = run_sweeps(settings, tasks, [METHOD], watch)
+def measure_wells(settings: Settings, watch: Watcher | None = None) -> list[SweepState]:
+    """Run the sweeps of all wells, recorded like any other. Raises `InfrastructureError` where one failed."""
+    states = run_sweeps(settings, list(well_tasks()), [METHOD], watch)
     failures = [state.failure for state in states if state.failure]
     if failures:
         raise InfrastructureError(failures[0])
-    return [compare(task, state.estimate, range(state.trainings)) for task, state in zip(tasks, states, strict=True)]
+    return states
+
+
+def compare_wells(states: Sequence[SweepState], progress: Callable[[int, int], None] | None = None) -> list[WellRow]:
+    """Hold the measured wells against theory; `progress` is called with (done, total) wells."""
+    rows: list[WellRow] = []
+    for task, state in zip(well_tasks(), states, strict=True):
+        rows.append(compare(task, state.estimate, range(state.trainings)))
+        if progress:
+            progress(len(rows), len(states))
+    return rows

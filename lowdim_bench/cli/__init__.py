@@ -240,11 +240,13 @@ def wells(
 
     settings = _settings(tracking_uri=tracking_uri, ray_address=ray_address, workers=workers)
     with quiet_stdout() as out:
-        from lowdim_bench.calibration.wells import measure_wells
+        from lowdim_bench.calibration.wells import compare_wells, measure_wells
         from lowdim_bench.cli import display
 
         with display.progress(live=not json) as watch:
-            rows = measure_wells(settings, watch)
+            states = measure_wells(settings, watch)
+        with display.counting("wells compared", live=not json) as advance:
+            rows = compare_wells(states, advance)
         display.show_wells(rows, out, as_json=json)
     if not all(row.agrees for row in rows):
         _refuse(f"{sum(not row.agrees for row in rows)} of {len(rows)} thresholds disagree with theory.")

@@ -217,7 +217,8 @@ def show_wells(rows: Sequence[WellRow], out: TextIO, *, as_json: bool) -> None:
     lines = [
         (
             row.spectrum, f"{row.epsilon:g}", str(row.k_star), f"{row.low} .. {row.high}", str(row.trials),
-            f"{row.equivalent:.1f}", f"{row.width_formula:.1f}", f"{row.optimizer_gap:.1e}", "yes" if row.contains else "no", "yes" if row.agrees else "NO",
+            f"{row.equivalent:.1f}", f"{row.width_formula:.1f}", f"{row.optimizer_gap:.1e}",
+            "yes" if row.contains else "no", "yes" if row.agrees else "NO",
         )
         for row in rows
     ]  # fmt: skip
