@@ -44,6 +44,8 @@ def measure(subspace: AffineSubspace, k: int, initial: Tensor, seed: int, prepar
             f"the method prepared a {type(subspace).__name__} with a {type(subspace.operator).__name__}; admitted is an "
             f"AffineSubspace with one of {', '.join(kind.__name__ for kind in OPERATORS)}"
         )
+    if patched := [name for name, value in vars(subspace.operator).items() if callable(value)]:
+        raise AuditFailure(f"the method replaced {', '.join(patched)} of its {type(subspace.operator).__name__}")
     if subspace.k != k or subspace.start.numel() != k:
         raise AuditFailure(f"the trial allows k = {k} numbers, but the method prepared {subspace.k}")
     if subspace.offset.shape != initial.shape:
@@ -61,7 +63,8 @@ def measure(subspace: AffineSubspace, k: int, initial: Tensor, seed: int, prepar
         rank_evidence=evidence,
         affine=True,
         side_information_bits=bits,
-        track="prepared" if seen else "cold",
+        # What the seed does not give was made from something: without it being metered, that is no cold start either.
+        track="prepared" if seen or bits > BITS_PER_FOREIGN_SEED else "cold",
     )
 
 

@@ -199,8 +199,22 @@ def _store(sweep: _Sweep, done: Finished) -> None:
             sweep.trained_here += 1
 
 
+def _divergence(sweep: _Sweep) -> str:
+    """What to tell where training as such does not work: a threshold of it would say nothing of degrees of freedom."""
+    diverged = [result for result in sweep.results.values() if result.status == "diverged"]
+    if len(diverged) <= len(sweep.results) / 2:
+        return ""
+    in_preparation = sum(not result.curve for result in diverged) > len(diverged) / 2
+    recipe = "full_training" if in_preparation else "training"
+    return (
+        f"{len(diverged)} of {len(sweep.results)} trainings diverged ({diverged[0].reason}). Lower learning_rate.value of "
+        f"{recipe} in task {sweep.task.name}, or scale it with k (reference_k, exponent)."
+    )
+
+
 def _advance(sweep: _Sweep) -> list[Trial]:
     """The next trials of a sweep; closes it where there are none or where it has failed."""
+    sweep.failure = sweep.failure or _divergence(sweep)
     if sweep.failure:
         sweep.log.fail(sweep.failure)
         sweep.finished = True

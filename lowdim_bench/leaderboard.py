@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from lowdim_bench.records import Estimate, priced_trial
+from lowdim_bench.records import Estimate, Spending, price
 from lowdim_bench.seeds import derive
-from lowdim_bench.specs import Spec
+from lowdim_bench.specs import TRACKS, Spec, Track
 from lowdim_bench.threshold import estimate, paired_log_ratios
 from lowdim_bench.tracking import StoredSweep
 
@@ -64,6 +64,9 @@ class Overall(Spec):
     method: str
     params: dict[str, Any]
     relative: Relative
+    """Over the tasks on which both thresholds were found."""
+    tasks_without_threshold: int
+    """Tasks that it was run on, with a threshold of the random subspace, where its own was not found: not in the mean."""
 
 
 class Board(Spec):
@@ -88,16 +91,15 @@ def build_board(sweeps: Sequence[StoredSweep]) -> Board:
 def _row(sweep: StoredSweep, ratios: np.ndarray | None) -> Row:
     ladder = tuple(_estimate(sweep, target.name) for target in sweep.task.targets)
     ranked = ladder[-1]
-    price = priced_trial(sweep.results, ranked)
-    tracks = [result.audit.track for result in sweep.results if result.audit]
+    cost = price(sweep.results, ranked)
     return Row(
         rank=None,
         task=sweep.task.name,
         task_digest=sweep.task.digest,
         method=sweep.method.name,
         params=sweep.method.parameters,
-        method_digest=sweep.method.method_digest,
-        track=max(tracks, key=["cold", "prepared", "open"].index) if tracks else sweep.task.track,
+        method_digest=sweep.method_digest,
+        track=_track(sweep),
         status=ranked.status,
         target=ranked.target,
         k_star=ranked.k_star,
@@ -110,9 +112,9 @@ def _row(sweep: StoredSweep, ratios: np.ndarray | None) -> Row:
         trials=ranked.trials,
         monotone=ranked.monotone,
         note=sweep.failure or ranked.note,
-        side_information_bits=price.audit.side_information_bits if price and price.audit else None,
-        preparation_gradient_evaluations=price.preparation.gradient_evaluations if price else None,
-        preparation_examples=price.preparation.examples if price else None,
+        side_information_bits=cost.side_information_bits if cost else None,
+        preparation_gradient_evaluations=cost.gradient_evaluations if cost else None,
+        preparation_examples=cost.examples if cost else None,
         run_id=sweep.run_id,
         ladder=ladder,
     )
@@ -142,20 +144,9 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
 
 def _ratios(sweep: StoredSweep, sweeps: Sequence[StoredSweep]) -> np.ndarray | None:
     """Bootstrap draws of ln(k*(random subspace) / k*) on one task; None where either threshold is not found."""
-    reference = next(
-        (
-            other
-            for other in sweeps
-            if other.task.digest == sweep.task.digest
-            and other.method.name == REFERENCE
-            and not other.method.build().identity()
-        ),
-        None,
-    )
     target = sweep.task.ranked_target.name
-    if reference is None or reference.run_id == sweep.run_id:
-        return None
-    if any(_estimate(one, target).k_star is None for one in (reference, sweep)):
+    reference = _reference(sweep, sweeps)
+    if reference is None or _estimate(sweep, target).status != "found":
         return None
     return paired_log_ratios(
         sweep.task.threshold,
@@ -165,7 +156,7 @@ def _ratios(sweep: StoredSweep, sweeps: Sequence[StoredSweep]) -> np.ndarray | N
         (sweep.k_low, sweep.k_high),
         sweep.results,
         draws=_DRAWS,
-        seed=derive("bootstrap", sweep.task.name, sweep.method.method_digest),
+        seed=derive("bootstrap", sweep.task.name, sweep.method_digest),
     )
 
 
@@ -176,17 +167,44 @@ def _summary(draws: Sequence[np.ndarray]) -> Relative:
     return Relative(value=float(middle), low=float(low), high=float(high), tasks=len(draws))
 
 
+def _track(sweep: StoredSweep) -> Track:
+    """The laxest track that any of its trials used; a trial whose preparation diverged had seen data too."""
+    tracks: list[Track] = [result.audit.track for result in sweep.results if result.audit]
+    if any(result.preparation != Spending() for result in sweep.results):
+        tracks.append("prepared")
+    return TRACKS[max((TRACKS.index(track) for track in tracks), default=TRACKS.index(sweep.task.track))]
+
+
 def _overall(sweeps: Sequence[StoredSweep], ratios: dict[str, np.ndarray | None]) -> tuple[Overall, ...]:
     by_method: dict[str, list[StoredSweep]] = {}
     for sweep in sweeps:
-        if ratios[sweep.run_id] is not None:
-            by_method.setdefault(sweep.method.method_digest, []).append(sweep)
-    summaries = [
-        Overall(
-            method=group[0].method.name,
-            params=group[0].method.parameters,
-            relative=_summary([draws for sweep in group if (draws := ratios[sweep.run_id]) is not None]),
-        )
-        for group in by_method.values()
-    ]
-    return tuple(sorted(summaries, key=lambda one: (-one.relative.value, one.method)))
+        by_method.setdefault(sweep.method_digest, []).append(sweep)
+    summaries: list[Overall] = []
+    for group in by_method.values():
+        draws = [found for sweep in group if not _is_control(sweep) and (found := ratios[sweep.run_id]) is not None]
+        if draws:
+            compared = [sweep for sweep in group if _reference(sweep, sweeps) is not None]
+            summaries.append(
+                Overall(
+                    method=group[0].method.name,
+                    params=group[0].method.parameters,
+                    relative=_summary(draws),
+                    tasks_without_threshold=len(compared) - len(draws),
+                )
+            )
+    return tuple(sorted(summaries, key=lambda one: (one.tasks_without_threshold, -one.relative.value, one.method)))
+
+
+def _is_control(sweep: StoredSweep) -> bool:
+    """Whether it trains everything, and so is no low-dimensional method."""
+    return sweep.k_low == sweep.full_dimension
+
+
+def _reference(sweep: StoredSweep, sweeps: Sequence[StoredSweep]) -> StoredSweep | None:
+    """The random subspace of the same task, where its threshold was found; None for itself."""
+    target = sweep.task.ranked_target.name
+    for other in sweeps:
+        same = other.task.digest == sweep.task.digest and other.run_id != sweep.run_id
+        if same and other.method.name == REFERENCE and not other.method.build().identity():
+            return other if _estimate(other, target).status == "found" else None
+    return None

@@ -41,12 +41,12 @@ class Prepared:
             self._check(request)
         except StopIteration as end:
             self.finish(end.value)
-        except Exception as error:  # a method's own fault, of whatever kind, must not end its neighbours
+        except (Exception, SystemExit) as error:  # a method's own fault, of whatever kind, must not end its neighbours
             self.fail(error)
         else:
             self.wanted = request
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Give up on this trial."""
         text = str(error) if isinstance(error, MethodFailure) else f"{type(error).__name__}: {error}"
         self.failure = f"preparation failed: {text}"
@@ -93,7 +93,7 @@ def _start(problem: Problem, task: Task, method: Method, trial: Trial) -> Prepar
     item = Prepared(trial, seed, ledger, metered)
     try:
         outcome = method.prepare(Setting(metered, trial.k, seed, task.full_training))
-    except Exception as error:  # as above
+    except (Exception, SystemExit) as error:  # as above
         item.fail(error)
         return item
     if isinstance(outcome, Generator):

@@ -115,8 +115,31 @@ class Estimate(Spec):
     note: str = ""
 
 
+class Price(Spec):
+    """What a sweep's threshold costs beside k*: the highest of what the trials near k* were charged."""
+
+    side_information_bits: float | None
+    """None where no trial was audited."""
+    gradient_evaluations: Count
+    examples: Count
+
+
+def price(results: Sequence[TrialResult], estimate: Estimate) -> Price | None:
+    """The price of a threshold, over all trials within a tenth of k*; None without any. A diverged one had its price too."""
+    nearest = priced_trial(results, estimate)
+    near = [r for r in results if nearest is None or abs(math.log(r.trial.k / nearest.trial.k)) <= math.log(1.1)]
+    if not near:
+        return None
+    bits = [result.audit.side_information_bits for result in near if result.audit]
+    return Price(
+        side_information_bits=max(bits, default=None),
+        gradient_evaluations=max(result.preparation.gradient_evaluations for result in near),
+        examples=max(result.preparation.examples for result in near),
+    )
+
+
 def priced_trial(results: Sequence[TrialResult], estimate: Estimate) -> TrialResult | None:
-    """The audited trial whose price stands for the sweep's: nearest to k*, or to the known end of its interval."""
+    """The audited trial nearest to k*, or to the known end of its interval."""
     ends = [end for end in (estimate.k_star, estimate.low, estimate.high) if end]
     where = math.log(ends[0]) if ends else 0.0
     audited = [result for result in results if result.audit]

@@ -37,7 +37,7 @@ def load_submission(folder: Path) -> Submission:
 
 def choose_method(text: str) -> MethodChoice:
     """What -m asks for: NAME[,key=value...], or the folder of a submission (a path with a slash or a dot in front)."""
-    if "/" in text or text.startswith("."):
+    if "/" in text.partition(",")[0] or text.startswith("."):
         submission = load_submission(Path(text))
         return MethodChoice(name=submission.method, parameters=submission.parameters)
     return parse_choice(text)

@@ -159,7 +159,7 @@ def _result(
             seconds=seconds,
         )
     best = min(runs, key=lambda run: _merit(run, task))
-    status: Literal["trained", "diverged"] = "diverged" if all(run.diverged for run in runs) else "trained"
+    status: Literal["trained", "diverged"] = "diverged" if all(_exploded(run, task) for run in runs) else "trained"
     spent = [run.ledger.spent for run in runs]
     total = spent[0].model_copy(
         update={name: sum(getattr(part, name) for part in spent) for name in type(spent[0]).model_fields}
@@ -167,7 +167,7 @@ def _result(
     return TrialResult(
         trial=item.trial,
         status=status,
-        reason="the training loss was not finite" if status == "diverged" else "",
+        reason="the training loss was not finite, or enormous" if status == "diverged" else "",
         outcomes=tuple(_outcome(target.name, runs) for target in task.targets),
         audit=audits[item.trial.key],
         preparation=item.ledger.spent,
@@ -178,6 +178,16 @@ def _result(
         curve=tuple(best.curve),
         seconds=seconds,
     )
+
+
+_ENORMOUS = 1e4
+
+
+def _exploded(run: _Run, task: Task) -> bool:
+    """Whether a run ended in no number, or so far above every target that its learning rate must be to blame."""
+    last = run.curve[-1].train_loss
+    levels = [target.level for target in task.targets if target.at_most is not None]
+    return run.diverged or last is None or last > _ENORMOUS * max([1.0, *levels])
 
 
 def _merit(run: _Run, task: Task) -> tuple[int, float, float]:

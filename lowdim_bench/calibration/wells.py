@@ -68,7 +68,11 @@ class WellRow:
     @property
     def contains(self) -> bool:
         """The interval itself contains the theoretical threshold; to be expected of 95 in 100 rows."""
-        return self.low is not None and self.high is not None and self.low <= math.ceil(round(self.equivalent, 6)) <= self.high
+        return (
+            self.low is not None
+            and self.high is not None
+            and self.low <= math.ceil(round(self.equivalent, 6)) <= self.high
+        )
 
 
 def well_tasks() -> Iterator[Task]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lowdim_bench.bench import SweepState
     from lowdim_bench.calibration.coverage import CoverageRow
     from lowdim_bench.calibration.wells import WellRow
-    from lowdim_bench.leaderboard import Board, Relative, Row
+    from lowdim_bench.leaderboard import Board, Overall, Relative, Row
     from lowdim_bench.methods import Method
     from lowdim_bench.records import Estimate
 
@@ -165,9 +165,7 @@ def show_board(board: Board, out: TextIO, *, as_json: bool) -> None:
             if row.note:
                 out.write(f"  {_label(row.method, row.params)}: {row.note}\n")
         out.write("\n")
-    lines = [
-        (_label(one.method, one.params), _relative(one.relative), str(one.relative.tasks)) for one in board.overall
-    ]
+    lines = [(_label(one.method, one.params), _relative(one.relative), _tasks(one)) for one in board.overall]
     if lines:
         _print_table("Over all tasks: k*(random subspace) / k*, paired seeds", ("method", "ratio", "tasks"), lines, out)
     out.flush()
@@ -191,6 +189,11 @@ def _line(row: Row) -> tuple[str, ...]:
 
 def _label(method: str, params: Mapping[str, Any]) -> str:
     return ",".join([method, *(f"{key}={value}" for key, value in sorted(params.items()))])
+
+
+def _tasks(one: Overall) -> str:
+    missing = one.tasks_without_threshold
+    return f"{one.relative.tasks}" + (f" (and {missing} without a threshold)" if missing else "")
 
 
 def _relative(relative: Relative) -> str:

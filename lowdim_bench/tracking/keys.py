@@ -6,9 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from lowdim_bench.methods import MethodChoice
 from lowdim_bench.settings import Settings
-from lowdim_bench.specs import Task, digest_of
+from lowdim_bench.specs import digest_of
 
 EXPERIMENT = "lowdim-bench"
 
@@ -38,9 +37,9 @@ FINAL: Final = frozenset({"found", "above_range", "below_range", "unfinished"})
 STATUSES: Final = frozenset(get_args(SweepStatus))
 
 
-def sweep_id(task: Task, method: MethodChoice) -> str:
+def sweep_id(task_digest: str, method_digest: str) -> str:
     """One sweep for each task and method: running it again continues it."""
-    return digest_of({"task": task.digest, "method": method.method_digest})
+    return digest_of({"task": task_digest, "method": method_digest})
 
 
 def lock_file(settings: Settings, name: str) -> Path:

@@ -42,6 +42,7 @@ class StoredSweep:
     k_high: int
     full_dimension: int
     results: tuple[TrialResult, ...]
+    method_digest: str
 
 
 class Store:
@@ -75,7 +76,7 @@ class Store:
         `k_range`: the smallest and largest k that are searched. Raises `UserError`, naming the holder, where another driver
         has the sweep.
         """
-        sweep, me = keys.sweep_id(task, method), Holder.me()
+        sweep, me = keys.sweep_id(task.digest, method.method_digest), Holder.me()
         what = f"The sweep of {method.label} on task {task.name}"
         lock = MachineLock(keys.lock_file(self._settings, sweep), me, what)
         try:
@@ -164,7 +165,10 @@ class Store:
     def _read(self, run: StoredRun) -> StoredSweep:
         task = Task.model_validate_json(self._file(run, keys.TASK_FILE))
         method = MethodChoice.model_validate_json(self._file(run, keys.METHOD_FILE))
-        if keys.sweep_id(task, method) != run.tags[keys.SWEEP]:
+        method_digest = run.tags[keys.METHOD_DIGEST]
+        # A method of one's own is not imported to be shown: its code may be elsewhere, or changed, since it was measured.
+        altered = ":" not in method.name and method.method_digest != method_digest
+        if altered or keys.sweep_id(task.digest, method_digest) != run.tags[keys.SWEEP]:
             raise UserError(
                 f"its {keys.TASK_FILE} and {keys.METHOD_FILE} are not those of sweep {run.tags[keys.SWEEP]}; they were "
                 "altered, or this version of lowdim-bench reads them otherwise"
@@ -182,6 +186,7 @@ class Store:
             k_high=int(run.tags[keys.K_HIGH]),
             full_dimension=int(run.tags[keys.FULL_DIMENSION]),
             results=tuple(trial_files.merge(files)),
+            method_digest=method_digest,
         )
 
     def _file(self, run: StoredRun, name: str) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lowdim_bench.figures import Fit, Point
 from lowdim_bench.methods import MethodChoice
-from lowdim_bench.records import Estimate, TrialResult, priced_trial
+from lowdim_bench.records import Estimate, TrialResult, price
 from lowdim_bench.specs import Task
 from lowdim_bench.specs.problem import Classification
 from lowdim_bench.threshold.counts import count
@@ -78,7 +78,7 @@ def finite_rows(ks: Sequence[int] | np.ndarray, curve: np.ndarray) -> Fit | None
 
 def final_metrics(estimate: Estimate, results: Sequence[TrialResult], full_dimension: int) -> dict[str, float | None]:
     """By metric name; None where there is nothing to say."""
-    price = priced_trial(results, estimate)
+    cost = price(results, estimate)
     return {
         "k_star": estimate.k_star,
         "k_star_low": estimate.low,
@@ -87,8 +87,8 @@ def final_metrics(estimate: Estimate, results: Sequence[TrialResult], full_dimen
         "hits": estimate.hits,
         "trials": estimate.trials,
         "trainings": len(results),
-        "side_information_bits": price.audit.side_information_bits if price and price.audit else None,
-        "preparation_gradient_evaluations": price.preparation.gradient_evaluations if price else None,
+        "side_information_bits": cost.side_information_bits if cost else None,
+        "preparation_gradient_evaluations": cost.gradient_evaluations if cost else None,
     }
 
 

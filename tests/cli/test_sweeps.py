@@ -181,6 +181,17 @@ class Greedy(_Own):
         while True:
             start = AffineSubspace.full_space((yield Train(start, 0, 500)).weights)
 
+class Leaves(_Own):
+    def prepare(self, setting):
+        raise SystemExit(3)
+
+class Patches(_Own):
+    def prepare(self, setting):
+        kept = Coordinates.random(setting.k, setting.full_dimension, setting.seed, setting.initial.device)
+        honest = kept.rows()
+        kept.rows = lambda: honest
+        return AffineSubspace.masked(setting.initial, kept)
+
 class FirstOnes(_Own):
     def prepare(self, setting):
         return AffineSubspace.masked(setting.initial, Coordinates(torch.arange(setting.k), setting.full_dimension))
@@ -195,6 +206,8 @@ def test_own_methods_and_their_faults(cli: Cli, write_task: Callable[..., str]) 
         "NotANumber": "not finite",
         "WrongShape": "ends in 5000 parameters",
         "Greedy": "the task allows 2000",
+        "Leaves": "SystemExit",
+        "Patches": "replaced rows",
     }
     chosen = [argument for name in faults for argument in ("-m", f"own:{name}")]
     out, err = cli.run("run", write_task(), *chosen, "-m", "own:FirstOnes", "--json", code=2)
@@ -206,6 +219,20 @@ def test_own_methods_and_their_faults(cli: Cli, write_task: Callable[..., str]) 
     assert rows["own:FirstOnes"]["trials"] >= 5
     assert rows["own:Everything"]["rank"] is None
     assert rows["own:Everything"]["k_star"] is None
+    (cli.folder / "own.py").unlink()  # what was measured is shown without its code, or with other code
+    shown = {row["method"]: row for row in cli.json("rank")["rows"]}
+    assert shown["own:FirstOnes"] == rows["own:FirstOnes"]
+
+
+def test_diverging_recipe_is_said(cli: Cli, write_task: Callable[..., str]) -> None:
+    path = cli.folder / write_task()
+    data = json.loads(path.read_text())
+    data["training"]["learning_rate"]["value"] = 1e6
+    path.write_text(json.dumps(data))
+    _, err = cli.run("run", path.name, "-m", "random_subspace", code=2)
+    assert "trainings diverged" in err
+    assert "Lower learning_rate.value of training in task tiny" in err
+    assert len(cli.recorded()) >= 8
 
 
 @pytest.mark.needs_data

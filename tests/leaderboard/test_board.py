@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -40,7 +41,9 @@ def sweep(
         for half in (0, 1)
     ]
     choice = MethodChoice(name=method)
-    return StoredSweep(f"run-{method}-{task.name}", task, choice, "found", "", low, high, FULL, tuple(results))
+    return StoredSweep(
+        f"run-{method}-{task.name}", task, choice, "found", "", low, high, FULL, tuple(results), choice.method_digest
+    )
 
 
 def rows(board: Board) -> dict[str, Row]:
@@ -91,7 +94,9 @@ def test_above_and_below_the_range_are_results() -> None:
 
 def test_unfinished_sweep_is_shown_and_not_ranked() -> None:
     begun = sweep("imp", 300, ks=[100, 900])
-    nothing = StoredSweep("run-x", TASK, MethodChoice(name="random_mask"), "failed", "it raised", 1, 2048, FULL, ())
+    nothing = StoredSweep(
+        "run-x", TASK, MethodChoice(name="random_mask"), "failed", "it raised", 1, 2048, FULL, (), "x"
+    )
     by = rows(build_board([begun, nothing, sweep("random_subspace", 200)]))
     assert (by["imp"].status, by["imp"].rank) == ("unfinished", None)
     assert (by["random_mask"].rank, by["random_mask"].note, by["random_mask"].trials) == (None, "it raised", 0)
@@ -134,3 +139,29 @@ def test_without_a_random_subspace_there_is_no_ratio() -> None:
 
 def test_an_empty_store_has_an_empty_board() -> None:
     assert build_board([]) == Board(rows=(), overall=())
+
+
+def test_a_control_and_an_unfound_threshold_stay_out_of_the_mean_over_tasks() -> None:
+    other = load_task("mnist-conv2")
+    dense = sweep("dense", 1, low=FULL, high=FULL, ks=[FULL] * 20)
+    never = sweep("imp", 10**9, task=other, ks=[2048, 1500, 1000, 500] * 5)
+    references = [sweep("random_subspace", 200), sweep("random_subspace", 200, task=other)]
+    board = build_board([*references, dense, sweep("imp", 100), never])
+    assert [one.method for one in board.overall] == ["imp"]
+    assert (board.overall[0].relative.tasks, board.overall[0].tasks_without_threshold) == (1, 1)
+
+
+def test_the_price_is_the_highest_near_the_threshold_and_counts_diverged_preparation() -> None:
+    cheap = sweep("imp", 100, bits=10.0)
+    dear = [
+        result.model_copy(update={"preparation": Spending(gradient_evaluations=5000, examples=1)})
+        for result in cheap.results
+        if abs(result.trial.k - 95) < 6 and result.trial.replicate % 2
+    ]
+    diverged = TrialResult(
+        trial=Trial(k=95, replicate=999, round=99), status="diverged", preparation=Spending(gradient_evaluations=7000)
+    )
+    others = [result for result in cheap.results if result.trial.key not in {one.trial.key for one in dear}]
+    row = build_board([replace(cheap, results=(*others, *dear, diverged))]).rows[0]
+    assert row.preparation_gradient_evaluations == 7000
+    assert row.track == "prepared"

@@ -149,7 +149,7 @@ def test_training_that_diverges_is_no_failure_and_reaches_nothing() -> None:
     task = make_task(BLOBS, {"training": {"steps": 40, "optimizer": {"kind": "sgd"}, "learning_rate": {"value": 1e30}}})
     result = one(task, choice("random_subspace"), 9)
     assert result.status == "diverged"
-    assert result.reason == "the training loss was not finite"
+    assert "not finite" in result.reason
     assert [outcome.reached for outcome in result.outcomes] == [False, False]
     assert result.trained_steps == 4  # it ends at the first look
     assert result.curve[-1].train_loss is None
