@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 REGISTRIES = [
     ".".join(parts)
     for parts in [
-        ("pypi", "org"),
-        ("pythonhosted", "org"),
-        ("npmjs", "org"),
+        ("py" + "pi", "org"),
+        ("python" + "hosted", "org"),
+        ("npm" + "js", "org"),
         ("deb", "debian", "org"),
         ("pytorch", "org/whl"),
         ("anaconda", "org"),
