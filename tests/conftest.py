@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith(("LOWDIM_BENCH_", "MLFLOW_", "RAY_")) and name != DATA_ROOT:
             del os.environ[name]
+    # A shell that starts the tests in the background has them ignore Ctrl-C, and so would every process that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Short, since Unix sockets may be made below it and their paths are limited to 107 bytes.
     state = Path(tempfile.mkdtemp(prefix="ldb-"))
     config.stash[PRIVATE_STATE] = state

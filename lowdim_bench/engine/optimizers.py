@@ -8,8 +8,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import final
 
+import torch
 from torch import Tensor
 
+from lowdim_bench.kernels import optimizers as kernels
 from lowdim_bench.specs.task import Adam, Optimizer, Sgd
 
 
@@ -36,12 +38,26 @@ class PackAdam(PackOptimizer):
         self._square = theta.new_zeros(theta.shape)
 
     def step(self, theta: Tensor, gradient: Tensor, rate: Tensor) -> None:
-        beta1, beta2 = self._spec.beta1, self._spec.beta2
+        spec = self._spec
         self._steps += 1
-        self._mean.lerp_(gradient, 1 - beta1)
-        self._square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        root = (self._square / (1 - beta2**self._steps)).sqrt_().add_(self._spec.epsilon)
-        theta.addcdiv_(self._mean * rate, root, value=-1 / (1 - beta1**self._steps))
+        if theta.device.type == "cpu" and theta.dtype == torch.float32:
+            mean, square = self._mean.numpy(), self._square.numpy()
+            kernels.adam(
+                theta.numpy(),
+                gradient.numpy(),
+                rate.numpy(),
+                mean,
+                square,
+                self._steps,
+                spec.beta1,
+                spec.beta2,
+                spec.epsilon,
+            )
+            return
+        self._mean.lerp_(gradient, 1 - spec.beta1)
+        self._square.mul_(spec.beta2).addcmul_(gradient, gradient, value=1 - spec.beta2)
+        root = (self._square / (1 - spec.beta2**self._steps)).sqrt_().add_(spec.epsilon)
+        theta.addcdiv_(self._mean * rate, root, value=-1 / (1 - spec.beta1**self._steps))
 
     def keep(self, rows: Tensor) -> None:
         self._mean, self._square = self._mean[rows], self._square[rows]

@@ -43,10 +43,10 @@ def run_pack(problem: Any, task: Task, method: Any, trials: Sequence[Trial]) -> 
 
 
 def start_torch() -> None:
-    """In a worker, when it starts: networks of these sizes run fastest on one thread, with a process for each core."""
-    import torch
+    """In a worker, when it starts."""
+    from lowdim_bench.threads import use_one_thread
 
-    torch.set_num_threads(1)
+    use_one_thread()
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,6 @@ from lowdim_bench.problems.networks import build_network
 from lowdim_bench.specs import Task
 from lowdim_bench.specs.problem import Classification
 
-_EVALUATION_EXAMPLES = 256
-"""Examples in one chunk of an evaluation: enough to amortize a call, few enough that activations stay near the caches."""
-
 
 @final
 class ClassificationProblem(Problem):
@@ -41,34 +38,13 @@ class ClassificationProblem(Problem):
         return self.network.initial(self.generator("initial weights", replicate)).to(self.device)
 
     def loss_and_gradient(self, weights: Tensor, examples: Tensor | None) -> tuple[Tensor, Tensor]:
-        if examples is None:
-            inputs, labels = self.inputs.unsqueeze(0), self.labels.expand(weights.shape[0], -1)
-        else:
-            inputs, labels = self.inputs[examples], self.labels[examples]
-        return self.network.loss_and_gradient(weights, inputs, labels)
+        return self.network.loss_and_gradient(weights, self.inputs, self.labels, examples)
 
     def train_metrics(self, weights: Tensor) -> Metrics:
-        loss, accuracy = self._measure(weights, self.inputs, self.labels)
-        return Metrics(loss, accuracy)
+        return Metrics(*self.network.measure(weights, self.inputs, self.labels))
 
     def test_accuracy(self, weights: Tensor) -> Tensor:
-        return self._measure(weights, self._test_inputs, self._test_labels)[1]
-
-    @torch.no_grad()
-    def _measure(self, weights: Tensor, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss and accuracy, each (P,) on the CPU in float64, summed over chunks of examples."""
-        parts = self.network.split(weights)
-        pack, count = weights.shape[0], len(labels)
-        chunk = _EVALUATION_EXAMPLES
-        loss = torch.zeros(pack, dtype=torch.float64, device=weights.device)
-        correct = torch.zeros(pack, dtype=torch.float64, device=weights.device)
-        for start in range(0, count, chunk):
-            some = labels[start : start + chunk].expand(pack, -1)
-            logits = self.network.forward(parts, inputs[start : start + chunk].unsqueeze(0))
-            losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), some.flatten(), reduction="none")
-            loss += losses.view(pack, -1).sum(dim=1, dtype=torch.float64)
-            correct += (logits.argmax(dim=2) == some).sum(dim=1)
-        return (loss / count).cpu(), (correct / count).cpu()
+        return self.network.measure(weights, self._test_inputs, self._test_labels)[1]
 
 
 def _scale(inputs: np.ndarray) -> float:

@@ -158,61 +158,99 @@ CASES: dict[str, tuple[Any, tuple[int, ...], Callable[[], nn.Module]]] = {
 }
 
 
-def examples(network: PackedNetwork, shape: tuple[int, ...], shared: bool) -> tuple[Tensor, Tensor, Tensor]:
+def draw(
+    network: PackedNetwork, shape: tuple[int, ...], dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Three parameter vectors, twenty labelled examples, and eleven of these for each vector."""
     generator = torch.Generator().manual_seed(3)
     weights = torch.randn(3, network.full_dimension, generator=generator, dtype=torch.float64) * 0.3
-    inputs = torch.randn(1 if shared else 3, 11, *shape, generator=generator, dtype=torch.float64)
-    labels = torch.randint(0, 4, (3, 11), generator=generator)
-    return weights, inputs, labels
+    inputs = torch.randn(20, *shape, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 4, (20,), generator=generator)
+    picked = torch.stack([torch.randperm(20, generator=generator)[:11] for _ in range(3)])
+    return weights.to(dtype), inputs.to(dtype), labels, picked
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["same examples", "own examples"])
+def expected_of(case: str, network: PackedNetwork, everything: bool) -> tuple[Tensor, Tensor]:
+    """Losses and gradients in float64 by autograd of torch's own modules."""
+    weights, inputs, labels, picked = draw(network, CASES[case][1])
+    seen = torch.arange(20).expand(3, -1) if everything else picked
+    leaf = weights.requires_grad_()
+    losses = reference_losses(CASES[case][2](), network, leaf, inputs[seen], labels[seen])
+    return losses.detach(), torch.autograd.grad(losses.sum(), leaf)[0]
+
+
+PRECISIONS = {"float64": (torch.float64, 1e-10), "float32, compiled where there are kernels": (torch.float32, 2e-5)}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS.values(), ids=PRECISIONS)
+@pytest.mark.parametrize("everything", [True, False], ids=["all examples", "own examples"])
 @pytest.mark.parametrize("case", CASES)
-def test_loss_and_gradient_agree_with_autograd_of_torch_modules(case: str, shared: bool) -> None:
-    spec, shape, reference = CASES[case]
+def test_loss_and_gradient_agree_with_autograd_of_torch_modules(
+    case: str, everything: bool, dtype: torch.dtype, tolerance: float
+) -> None:
+    spec, shape, _ = CASES[case]
     network = build_network(spec, shape, 4)
-    weights, inputs, labels = examples(network, shape, shared)
-    leaf = weights.clone().requires_grad_()
-    expected = reference_losses(reference(), network, leaf, inputs, labels)
-    (slope,) = torch.autograd.grad(expected.sum(), leaf)
+    expected, slope = expected_of(case, network, everything)
+    weights, inputs, labels, picked = draw(network, shape, dtype)
     before = weights.clone(), inputs.clone()
-    loss, gradient = network.loss_and_gradient(weights, inputs, labels)
-    torch.testing.assert_close(loss, expected.detach(), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(gradient, slope, rtol=1e-10, atol=1e-12)
+    loss, gradient = network.loss_and_gradient(weights, inputs, labels, None if everything else picked)
+    assert loss.dtype == gradient.dtype == dtype
+    torch.testing.assert_close(loss.double(), expected, rtol=tolerance, atol=0)
+    torch.testing.assert_close(gradient.double(), slope, rtol=0, atol=tolerance * float(slope.abs().max()))
     assert not gradient.requires_grad
     assert torch.equal(weights, before[0])
     assert torch.equal(inputs, before[1])
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS.values(), ids=PRECISIONS)
 @pytest.mark.parametrize("case", CASES)
-def test_a_pack_gives_what_its_rows_give_alone(case: str) -> None:
+def test_measures_agree_with_torch_modules(case: str, dtype: torch.dtype, tolerance: float) -> None:
     spec, shape, _ = CASES[case]
     network = build_network(spec, shape, 4)
-    weights, inputs, labels = (
-        part.float() if part.is_floating_point() else part for part in examples(network, shape, False)
-    )
-    loss, gradient = network.loss_and_gradient(weights, inputs, labels)
-    logits = network.forward(network.split(weights), inputs)
-    for row in range(3):
-        only = slice(row, row + 1)
-        alone = network.loss_and_gradient(weights[only], inputs[only], labels[only])
-        torch.testing.assert_close(loss[only], alone[0])
-        torch.testing.assert_close(gradient[only], alone[1])
-        torch.testing.assert_close(logits[only], network.forward(network.split(weights[only]), inputs[only]))
+    weights, inputs, labels, _ = draw(network, shape, dtype)
+    loss, accuracy = network.measure(weights, inputs, labels)
+    expected, _ = expected_of(case, network, everything=True)
+    logits = network.forward(network.split(weights.double()), inputs.double().unsqueeze(0))
+    right = (logits.argmax(dim=2) == labels).double().mean(dim=1)
+    assert loss.dtype == accuracy.dtype == torch.float64
+    torch.testing.assert_close(loss, expected, rtol=tolerance, atol=0)
+    torch.testing.assert_close(accuracy, right, rtol=1e-12, atol=0)
 
 
-def test_a_row_that_is_not_finite_leaves_the_others_as_they_are() -> None:
+def test_a_row_gets_the_same_bits_in_every_pack() -> None:
     for spec, shape, _ in CASES.values():
         network = build_network(spec, shape, 4)
-        weights, inputs, labels = examples(network, shape, shared=False)
-        loss, gradient = network.loss_and_gradient(weights, inputs, labels)
+        weights, inputs, labels, picked = draw(network, shape, torch.float32)
+        loss, gradient = network.loss_and_gradient(weights, inputs, labels, picked)
+        measured = network.measure(weights, inputs, labels)
+        for row in range(3):
+            only = slice(row, row + 1)
+            alone = network.loss_and_gradient(weights[only], inputs, labels, picked[only])
+            assert torch.equal(loss[only], alone[0])
+            assert torch.equal(gradient[only], alone[1])
+            for value, expected in zip(network.measure(weights[only], inputs, labels), measured, strict=True):
+                assert torch.equal(value, expected[only])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_row_that_is_not_finite_leaves_the_others_as_they_are(value: float, dtype: torch.dtype) -> None:
+    for spec, shape, _ in CASES.values():
+        network = build_network(spec, shape, 4)
+        weights, inputs, labels, picked = draw(network, shape, dtype)
+        loss, gradient = network.loss_and_gradient(weights, inputs, labels, picked)
+        measured, _ = network.measure(weights, inputs, labels)
         broken = weights.clone()
-        broken[1] = math.nan
-        loss_beside, gradient_beside = network.loss_and_gradient(broken, inputs, labels)
-        assert loss_beside[1].isnan()
+        broken[1] = value
+        loss_beside, gradient_beside = network.loss_and_gradient(broken, inputs, labels, picked)
+        measured_beside, _ = network.measure(broken, inputs, labels)
+        assert not loss_beside[1].isfinite()
+        assert not gradient_beside[1].isfinite().all()
+        assert not measured_beside[1].isfinite()
         for row in (0, 2):
             torch.testing.assert_close(loss_beside[row], loss[row])
             torch.testing.assert_close(gradient_beside[row], gradient[row])
+            torch.testing.assert_close(measured_beside[row], measured[row])
 
 
 @pytest.mark.parametrize(("spec", "shape"), [(mlp(200, 200), MNIST), (conv(32, 64, 64), CIFAR), (RESNET, CIFAR)])

@@ -1,0 +1,164 @@
+"""A multilayer perceptron with ReLU between its layers and cross-entropy at its end, for packs of parameter vectors.
+
+Parameters (D,) of a network of widths (w_0, ..., w_L) lie layer by layer: weight (w_l, w_{l+1}) row by row, then bias
+(w_{l+1},). One call does all trials of a pack, one after the other: a trial's activations then stay in the caches, and the
+matrix products go to SciPy's BLAS, without the price of a call from Python for each.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from lowdim_bench.kernels.softmax import cross_entropy_rows, softmax_rows
+
+CHUNK = 256
+"""Examples in one chunk of an evaluation: enough for an efficient product, few enough to stay in the caches."""
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def loss_and_gradient(
+    weights: np.ndarray,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    examples: np.ndarray,
+    widths: np.ndarray,
+    losses: np.ndarray,
+    gradients: np.ndarray,
+) -> None:
+    """Fill losses (P,) and gradients (P, D) at weights (P, D).
+
+    inputs (N, w_0) and labels (N,) are the data, examples (P, B) the indices that each row sees; float32 and int64, C order.
+    A row whose logits are not finite gets NaN in both.
+    """
+    batch, layers = examples.shape[1], len(widths) - 1
+    starts = np.zeros(layers + 1, np.int64)
+    for layer in range(layers):
+        starts[layer + 1] = starts[layer] + batch * widths[layer]
+    activations = np.empty(starts[layers], np.float32)
+    largest = batch * widths[1:].max()
+    one, two = np.empty(largest, np.float32), np.empty(largest, np.float32)
+    first, targets = activations[: starts[1]].reshape(batch, widths[0]), np.empty(batch, np.int64)
+    logits = one[: batch * widths[layers]].reshape(batch, widths[layers])
+    for row in range(len(examples)):
+        for place in range(batch):
+            example = examples[row, place]
+            first[place] = inputs[example]
+            targets[place] = labels[example]
+        _forward(weights[row], widths, starts, activations, logits)
+        losses[row] = softmax_rows(logits, targets)
+        if np.isfinite(losses[row]):
+            _backward(weights[row], widths, starts, activations, one, two, gradients[row])
+        else:
+            losses[row] = np.nan
+            gradients[row] = np.nan
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _forward(
+    weights: np.ndarray, widths: np.ndarray, starts: np.ndarray, activations: np.ndarray, logits: np.ndarray
+) -> None:
+    """From the first activations, filled, to the logits (B, C); keeps the activations of every layer, flat at `starts`."""
+    batch, layers, offset = len(logits), len(widths) - 1, 0
+    for layer in range(layers):
+        before = activations[starts[layer] : starts[layer + 1]].reshape(batch, widths[layer])
+        if layer + 1 < layers:
+            after = activations[starts[layer + 1] : starts[layer + 2]].reshape(batch, widths[layer + 1])
+            _dense(before, weights, offset, after)
+            _relu(after)
+        else:
+            _dense(before, weights, offset, logits)
+        offset += (widths[layer] + 1) * widths[layer + 1]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _backward(
+    weights: np.ndarray,
+    widths: np.ndarray,
+    starts: np.ndarray,
+    activations: np.ndarray,
+    one: np.ndarray,
+    two: np.ndarray,
+    gradient: np.ndarray,
+) -> None:
+    """Fill a gradient (D,) from the one at the logits, flat in `one`; `two` is scratch of the same size."""
+    batch, offset = starts[1] // widths[0], len(weights)
+    for layer in range(len(widths) - 2, -1, -1):
+        inside, outside = widths[layer], widths[layer + 1]
+        bias_at = offset - outside
+        offset = bias_at - inside * outside
+        before = activations[starts[layer] : starts[layer + 1]].reshape(batch, inside)
+        wrong = one[: batch * outside].reshape(batch, outside)
+        np.dot(before.T, wrong, gradient[offset:bias_at].reshape(inside, outside))
+        _column_sums(wrong, gradient[bias_at : bias_at + outside])
+        if layer:
+            back = two[: batch * inside].reshape(batch, inside)
+            np.dot(wrong, weights[offset:bias_at].reshape(inside, outside).T, back)
+            _relu_backward(back, before)
+            one, two = two, one
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def evaluate(
+    weights: np.ndarray,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    widths: np.ndarray,
+    losses: np.ndarray,
+    correct: np.ndarray,
+) -> None:
+    """Fill losses (P,), sums over all N examples in float64, and correct (P,), how many are classified rightly."""
+    pack, count, layers = weights.shape[0], inputs.shape[0], len(widths) - 1
+    widest = widths[1:].max()
+    one, two = np.empty(CHUNK * widest, np.float32), np.empty(CHUNK * widest, np.float32)
+    for row in range(pack):
+        losses[row], correct[row] = 0.0, 0
+        for start in range(0, count, CHUNK):
+            some = min(CHUNK, count - start)
+            values = inputs[start : start + some]
+            offset = 0
+            for layer in range(layers):
+                after = one[: some * widths[layer + 1]].reshape(some, widths[layer + 1])
+                _dense(values, weights[row], offset, after)
+                if layer + 1 < layers:
+                    _relu(after)
+                offset += (widths[layer] + 1) * widths[layer + 1]
+                values = after
+                one, two = two, one
+            loss, right = cross_entropy_rows(values, labels[start : start + some])
+            losses[row] += loss
+            correct[row] += right
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _dense(before: np.ndarray, weights: np.ndarray, offset: int, after: np.ndarray) -> None:
+    """after = before @ weight + bias, with both at `offset` of a parameter vector (D,)."""
+    inside, outside = before.shape[1], after.shape[1]
+    bias_at = offset + inside * outside
+    np.dot(before, weights[offset:bias_at].reshape(inside, outside), after)
+    for place in range(after.shape[0]):
+        for unit in range(outside):
+            after[place, unit] += weights[bias_at + unit]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _relu(values: np.ndarray) -> None:
+    flat = values.reshape(-1)
+    for i in range(len(flat)):
+        flat[i] = np.float32(0) if flat[i] < 0 else flat[i]  # NaN stays NaN
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _relu_backward(back: np.ndarray, after: np.ndarray) -> None:
+    """Zero where the ReLU's output `after` was zero."""
+    one, two = back.reshape(-1), after.reshape(-1)
+    for i in range(len(one)):
+        one[i] = one[i] if two[i] > 0 else np.float32(0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _column_sums(values: np.ndarray, sums: np.ndarray) -> None:
+    sums[:] = 0
+    for row in range(values.shape[0]):
+        for column in range(values.shape[1]):
+            sums[column] += values[row, column]

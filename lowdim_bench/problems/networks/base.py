@@ -1,0 +1,138 @@
+"""Networks as functions of flat parameter vectors, for a whole pack of parameter vectors at once.
+
+Shapes: P parameter vectors in the pack, D parameters each, B examples each, C classes. Inputs are (P or 1, B, features) or
+(P or 1, B, channels, height, width); a leading 1 means that all of the pack see the same examples.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+EVALUATION_EXAMPLES = 256
+"""Examples in one chunk of an evaluation: enough to amortize a call, few enough that activations stay near the caches."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One tensor of a network and where it lies in the flat parameter vector."""
+
+    name: str
+    role: Literal["weight", "bias", "norm_scale"]
+    shape: tuple[int, ...]
+    start: int
+    fan_in: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + math.prod(self.shape)
+
+
+class Layout:
+    """Collects blocks one after the other."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+
+    def add(
+        self, name: str, role: Literal["weight", "bias", "norm_scale"], shape: tuple[int, ...], fan_in: int
+    ) -> None:
+        start = self.blocks[-1].stop if self.blocks else 0
+        self.blocks.append(Block(name, role, shape, start, fan_in))
+
+    def dense(self, name: str, inputs: int, outputs: int) -> None:
+        self.add(f"{name}.weight", "weight", (inputs, outputs), inputs)
+        self.add(f"{name}.bias", "bias", (outputs,), inputs)
+
+    def conv(self, name: str, inputs: int, outputs: int, size: int, *, bias: bool) -> None:
+        fan_in = inputs * size * size
+        self.add(f"{name}.weight", "weight", (outputs, inputs, size, size), fan_in)
+        if bias:
+            self.add(f"{name}.bias", "bias", (outputs,), fan_in)
+
+    def norm(self, name: str, channels: int) -> None:
+        self.add(f"{name}.scale", "norm_scale", (channels,), channels)
+        self.add(f"{name}.shift", "bias", (channels,), channels)
+
+
+class PackedNetwork(ABC):
+    """A network of fixed shape. Subclasses say which blocks it has and how logits come from them."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self.blocks = tuple(blocks)
+        self.full_dimension = self.blocks[-1].stop
+
+    @abstractmethod
+    def forward(self, parts: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        """Logits (P, B, C). `parts` holds a (P, *shape) tensor for each block, in order."""
+
+    def split(self, weights: Tensor) -> list[Tensor]:
+        """Views (P, *shape), one a block, of weights (P, D)."""
+        return [weights[:, block.start : block.stop].unflatten(1, block.shape) for block in self.blocks]
+
+    def initial(self, generator: torch.Generator) -> Tensor:
+        """Initial parameters (D,): truncated LeCun-normal weights (variance 1 / fan-in), zero biases, unit norm scales."""
+        weights = torch.zeros(self.full_dimension)
+        for block in self.blocks:
+            values = weights[block.start : block.stop]
+            if block.role == "weight":
+                # flax's lecun_normal: a normal cut at two deviations, rescaled to keep the variance.
+                deviation = math.sqrt(1 / block.fan_in) / 0.87962566103423978
+                torch.nn.init.trunc_normal_(
+                    values, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator
+                )
+            elif block.role == "norm_scale":
+                values.fill_(1.0)
+        return weights
+
+    def loss_and_gradient(
+        self, weights: Tensor, inputs: Tensor, labels: Tensor, examples: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy (P,) and its gradient (P, D) at weights (P, D).
+
+        inputs (N, ...) and labels (N,) are the data; each row sees its own examples (P, B), or all of the data for None.
+        Networks override it where written-out gradients and compiled loops are faster; this one is what these are tested
+        against, and what other devices and precisions run.
+        """
+        if examples is None:
+            some, wanted = inputs.unsqueeze(0), labels.expand(weights.shape[0], -1)
+        else:
+            some, wanted = inputs[examples], labels[examples]
+        # The parts are leaves of their own: one concatenation at the end, instead of a zero-padded (P, D) a slice.
+        with torch.enable_grad():
+            parts = [part.detach().requires_grad_() for part in self.split(weights)]
+            losses = cross_entropy(self.forward(parts, some), wanted)
+            gradients = torch.autograd.grad(losses.sum(), parts)
+        return losses.detach(), torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
+
+    @torch.no_grad()
+    def measure(self, weights: Tensor, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss and accuracy on all of inputs (N, ...) and labels (N,): each (P,), float64, on the CPU."""
+        parts, pack, count = self.split(weights), weights.shape[0], len(labels)
+        loss = torch.zeros(pack, dtype=torch.float64, device=weights.device)
+        correct = torch.zeros(pack, dtype=torch.float64, device=weights.device)
+        for start in range(0, count, EVALUATION_EXAMPLES):
+            some = labels[start : start + EVALUATION_EXAMPLES].expand(pack, -1)
+            logits = self.forward(parts, inputs[start : start + EVALUATION_EXAMPLES].unsqueeze(0))
+            losses = functional.cross_entropy(logits.flatten(0, 1), some.flatten(), reduction="none")
+            loss += losses.view(pack, -1).sum(dim=1, dtype=torch.float64)
+            correct += (logits.argmax(dim=2) == some).sum(dim=1)
+        return (loss / count).cpu(), (correct / count).cpu()
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy (P,) of logits (P, B, C) against labels (P, B)."""
+    losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+    return losses.view(labels.shape).mean(dim=1)
+
+
+def runs_compiled(weights: Tensor) -> bool:
+    """Whether the compiled loops of `kernels` can take a tensor: they run on CPUs, in float32."""
+    return weights.device.type == "cpu" and weights.dtype == torch.float32
