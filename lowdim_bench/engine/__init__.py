@@ -10,7 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lowdim_bench.engine.optimizers import build_optimizer
+from lowdim_bench.engine.optimizers import PackOptimizer, build_optimizer
+from lowdim_bench.engine.playback import Player
 from lowdim_bench.parametrizations import AffineSubspace, Pack, stack_starts
 from lowdim_bench.problems import MeteredProblem
 from lowdim_bench.specs import Recipe
@@ -37,6 +38,31 @@ class Observer(Protocol):
         ...
 
 
+class _Step:
+    """One step of a pack. It reads and writes the same tensors every time, so that a GPU can play a recording of it back."""
+
+    def __init__(
+        self, problem: MeteredProblem, pack: Pack, optimizer: PackOptimizer, theta: Tensor, rate: Tensor
+    ) -> None:
+        self._problem, self._pack, self._optimizer = problem, pack, optimizer
+        self._theta, self._full_rate, self._rate = theta, rate, rate.clone()
+        self._examples: Tensor | None = None
+        self._player = Player(self._run, theta.device)
+
+    def __call__(self, examples: Tensor | None, schedule: float) -> None:
+        """Train on examples (P, B), or on all for None, at a multiple of the learning rates."""
+        if examples is not None:
+            self._examples = torch.empty_like(examples) if self._examples is None else self._examples
+            self._examples.copy_(examples)
+        torch.mul(self._full_rate, schedule, out=self._rate)
+        if not self._player():
+            self._problem.charge(self._examples)
+
+    def _run(self) -> None:
+        _, gradient = self._problem.loss_and_gradient(self._pack.map(self._theta), self._examples)
+        self._optimizer.step(self._theta, self._pack.pull_back(gradient), self._rate)
+
+
 @torch.no_grad()
 def train(
     problem: MeteredProblem,
@@ -58,10 +84,9 @@ def train(
     rows = list(range(len(subspaces)))
     finished: dict[int, Tensor] = {}
     metered = problem
+    run = _Step(metered, pack, optimizer, theta, rate)
     for step in range(span.start, span.stop):
-        weights = pack.map(theta)
-        _, gradient = metered.loss_and_gradient(weights, order.examples(step))
-        optimizer.step(theta, pack.pull_back(gradient), rate * _schedule(recipe, step))
+        run(order.examples(step), _schedule(recipe, step))
         done = step + 1
         if observer is None or (done % observer.every and done != span.stop):
             continue
@@ -78,6 +103,7 @@ def train(
         pack, on_device = pack.keep(kept), kept.to(theta.device)
         optimizer.keep(on_device)
         theta, rate = theta[on_device], rate[on_device]
+        run = _Step(metered, pack, optimizer, theta, rate)
         rows = [rows[place] for place in kept.tolist()]
     finished |= {row: theta[place] for place, row in enumerate(rows)}
     return [finished[row][: subspace.k].clone() for row, subspace in enumerate(subspaces)]

@@ -33,14 +33,18 @@ class PackAdam(PackOptimizer):
 
     def __init__(self, spec: Adam, theta: Tensor) -> None:
         self._spec = spec
+        self._compiled = theta.device.type == "cpu" and theta.dtype == torch.float32
         self._steps = 0
+        # beta ** t, kept where theta is: a recorded step could not be told a number that only Python knows.
+        self._powers = torch.ones(2, dtype=torch.float64, device=theta.device)
+        self._betas = torch.tensor([spec.beta1, spec.beta2], dtype=torch.float64, device=theta.device)
         self._mean = theta.new_zeros(theta.shape)
         self._square = theta.new_zeros(theta.shape)
 
     def step(self, theta: Tensor, gradient: Tensor, rate: Tensor) -> None:
         spec = self._spec
         self._steps += 1
-        if theta.device.type == "cpu" and theta.dtype == torch.float32:
+        if self._compiled:
             mean, square = self._mean.numpy(), self._square.numpy()
             kernels.adam(
                 theta.numpy(),
@@ -54,10 +58,11 @@ class PackAdam(PackOptimizer):
                 spec.epsilon,
             )
             return
+        correction1, correction2 = (1 - self._powers.mul_(self._betas)).to(theta.dtype)
         self._mean.lerp_(gradient, 1 - spec.beta1)
         self._square.mul_(spec.beta2).addcmul_(gradient, gradient, value=1 - spec.beta2)
-        root = (self._square / (1 - spec.beta2**self._steps)).sqrt_().add_(spec.epsilon)
-        theta.addcdiv_(self._mean * rate, root, value=-1 / (1 - spec.beta1**self._steps))
+        root = (self._square / correction2).sqrt_().add_(spec.epsilon)
+        theta.sub_(self._mean * (rate / correction1) / root)
 
     def keep(self, rows: Tensor) -> None:
         self._mean, self._square = self._mean[rows], self._square[rows]

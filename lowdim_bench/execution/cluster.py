@@ -97,7 +97,7 @@ class Cluster:
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
         options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "runtime_env": {"env_vars": environment}}
         actor = ray.remote(Worker).options(num_cpus=plan.cpus, num_gpus=plan.gpus, **options)
-        return actor.remote(work, plan.device, __version__)
+        return actor.remote(work, plan.device, __version__, plan.workers)
 
     def share(self, value: object) -> Any:
         """Store something once; workers given what this returns see the value, arrays without a copy and read-only."""

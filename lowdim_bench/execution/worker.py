@@ -1,4 +1,4 @@
-"""What runs in a worker process: it keeps its problems, runs one pack at a time, and touches no file."""
+"""What runs in a worker process: it keeps its problems, runs one pack at a time, and writes no file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from lowdim_bench import __version__
 from lowdim_bench.errors import UserError
+from lowdim_bench.execution.memory import PackMemory
 from lowdim_bench.records import Trial, TrialResult
 from lowdim_bench.specs import Task
 
@@ -62,7 +63,7 @@ class Work:
 class Worker:
     """Made into a Ray actor by the executor: a process of its own, which lives until it is killed."""
 
-    def __init__(self, work: Work, device: str, version: str) -> None:
+    def __init__(self, work: Work, device: str, version: str, neighbours: int = 1) -> None:
         """Raises `UserError` where this node has another version installed than the driver."""
         if version != __version__:
             raise UserError(
@@ -73,6 +74,7 @@ class Worker:
         self._work = work
         self._device = device
         self._problems: OrderedDict[str, Any] = OrderedDict()
+        self._memory = PackMemory(device, neighbours)
 
     def hello(self) -> str:
         """Where it is; an answer means that it is ready for work."""
@@ -80,7 +82,11 @@ class Worker:
 
     def run(self, task: Task, method: object, trials: Sequence[Trial], arrays: Arrays) -> list[TrialResult]:
         """One result for each trial, in their order."""
-        results = list(self._work.run(self._problem(task, arrays), task, method, trials))
+        problem, key = self._problem(task, arrays), (task.digest, str(method))
+        results: list[TrialResult] = []
+        for pack in self._memory.slices(key, trials):
+            with self._memory.measured(key, len(pack)):
+                results += self._work.run(problem, task, method, pack)
         if [result.trial for result in results] != list(trials):
             raise ValueError(
                 f"asked for {[trial.key for trial in trials]}, got {[result.trial.key for result in results]}"

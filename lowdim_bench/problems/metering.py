@@ -72,10 +72,17 @@ class MeteredProblem:
     def loss_and_gradient(self, weights: Tensor, examples: Tensor | None) -> tuple[Tensor, Tensor]:
         """Loss (P,) and gradient (P, D) at weights (P, D); charged to every row's ledger."""
         self._check_rows(weights)
+        self.charge(examples)
+        return self._problem.loss_and_gradient(weights, examples)
+
+    def charge(self, examples: Tensor | None) -> None:
+        """Write down a gradient of the examples (P, B), or of all for None, in every row's ledger.
+
+        For who plays a recorded step back: what is recorded is Python's work no more, and nobody else would count it.
+        """
         seen = self._problem.example_count or 0 if examples is None else examples.shape[1]
         for ledger in self.ledgers:
             ledger.charge_gradients(1, seen)
-        return self._problem.loss_and_gradient(weights, examples)
 
     def train_metrics(self, weights: Tensor) -> Metrics:
         """Metrics on the full training set at weights (P, D); charged to every row's ledger."""
