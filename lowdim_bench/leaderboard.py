@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from lowdim_bench import futility
+from lowdim_bench.futility import FutilityReport
+from lowdim_bench.methods import MethodChoice
 from lowdim_bench.records import Estimate, Spending, price
 from lowdim_bench.seeds import derive
 from lowdim_bench.specs import TRACKS, Spec, Track
@@ -56,6 +59,8 @@ class Row(Spec):
     preparation_examples: int | None
     run_id: str
     ladder: tuple[Estimate, ...]
+    futility: FutilityReport | None
+    """None where no run was called futile."""
 
 
 class Overall(Spec):
@@ -117,6 +122,7 @@ def _row(sweep: StoredSweep, ratios: np.ndarray | None) -> Row:
         preparation_examples=cost.examples if cost else None,
         run_id=sweep.run_id,
         ladder=ladder,
+        futility=futility.report(sweep.results),
     )
 
 
@@ -205,6 +211,6 @@ def _reference(sweep: StoredSweep, sweeps: Sequence[StoredSweep]) -> StoredSweep
     target = sweep.task.ranked_target.name
     for other in sweeps:
         same = other.task.digest == sweep.task.digest and other.run_id != sweep.run_id
-        if same and other.method.name == REFERENCE and not other.method.build().identity():
+        if same and other.method_digest == MethodChoice(name=REFERENCE).method_digest:
             return other if _estimate(other, target).status == "found" else None
     return None

@@ -69,6 +69,20 @@ class CurvePoint(Spec):
     train_accuracy: float | None = None
 
 
+class FutilityCall(Spec):
+    """The first time that the task's rule called a run futile; see `lowdim_bench.futility`."""
+
+    target: str
+    """The easiest target that the run had not reached."""
+    step: Annotated[int, Field(ge=1)]
+    audited: bool
+    """Whether the run went on all the same."""
+    reached: bool
+    """Whether it reached the target after all; never where it was given up."""
+    steps_saved: Count
+    """Scheduled steps that it did not train; 0 where it went on."""
+
+
 class TrialResult(Spec):
     """One finished trial.
 
@@ -87,6 +101,8 @@ class TrialResult(Spec):
     trained_steps: Count = 0
     test_accuracy: float | None = None
     curve: tuple[CurvePoint, ...] = ()
+    futility: tuple[FutilityCall, ...] = ()
+    """At most one for each learning-rate multiplier. A run that was given up did not reach its remaining targets."""
     seconds: Annotated[float, Field(ge=0)] = 0.0
 
     def reached(self, target: str) -> bool:

@@ -10,14 +10,14 @@ from typing import Literal
 
 from torch import Tensor
 
-from lowdim_bench import audit
+from lowdim_bench import audit, futility
 from lowdim_bench.engine import Span, train
 from lowdim_bench.errors import AuditFailure, MethodFailure
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.parametrizations import AffineSubspace, Pack
 from lowdim_bench.preparation import Prepared, prepare_pack
 from lowdim_bench.problems import Ledger, MeteredProblem, Metrics, Problem
-from lowdim_bench.records import Audit, CurvePoint, Outcome, Trial, TrialResult
+from lowdim_bench.records import Audit, CurvePoint, FutilityCall, Outcome, Trial, TrialResult
 from lowdim_bench.specs import TRACKS, Task
 
 
@@ -29,11 +29,15 @@ class _Run:
     subspace: AffineSubspace
     rate: float
     ledger: Ledger
+    cold: bool
+    """Whether its method saw no data. The curve of a warm start, from its own step 0, is no power law: it is never given up."""
     curve: list[CurvePoint] = field(default_factory=list)
     reached_at: dict[str, int] = field(default_factory=dict)
     unconfirmed: dict[str, int] = field(default_factory=dict)
     steps: int = 0
     diverged: bool = False
+    futile: tuple[str, int] | None = None
+    """The target, by name, that was called out of reach first, and at which step."""
     test_accuracy: float | None = None
 
 
@@ -54,7 +58,8 @@ def run_pack(problem: Problem, task: Task, method: MethodChoice, trials: Sequenc
         assert item.subspace is not None
         for multiplier in task.training.learning_rate.multipliers:
             rate = task.training.learning_rate.at(item.trial.k) * multiplier
-            runs.append(_Run(item.trial, item.subspace, rate, Ledger()))
+            cold = audits[item.trial.key].track == "cold"
+            runs.append(_Run(item.trial, item.subspace, rate, Ledger(), cold))
     moved: dict[str, str] = {}
     for kind in {type(run.subspace.operator): None for run in runs}:  # only maps of one kind can be trained as one pack
         moved |= _train_and_score(problem, task, [run for run in runs if type(run.subspace.operator) is kind])
@@ -100,7 +105,8 @@ def _train_and_score(problem: Problem, task: Task, runs: Sequence[_Run]) -> Mapp
 
 class _Scorer:
     """Decides success: a target counts as reached at the first scheduled evaluation that a second one, made from the
-    float32 theta alone, confirms. A run ends when its hardest target is reached or it is no longer finite."""
+    float32 theta alone, confirms. A run ends when its hardest target is reached, when it is no longer finite, or when the
+    task's rule calls its next target out of reach; unless it is one of those that run on to audit that rule."""
 
     def __init__(self, problem: Problem, task: Task, runs: Sequence[_Run]) -> None:
         self.every = task.training.evaluate_every
@@ -133,7 +139,19 @@ class _Scorer:
                     run.reached_at[target.name] = step
                 else:
                     run.unconfirmed[target.name] = run.unconfirmed.get(target.name, 0) + 1
-        return self._task.ranked_target.name not in run.reached_at
+        return self._task.ranked_target.name not in run.reached_at and not self._given_up(step, run)
+
+    def _given_up(self, step: int, run: _Run) -> bool:
+        """Judged by the easiest target that is still to be reached: the harder ones are out of reach with it, and no target
+        loses a success that another one's futility would have cost."""
+        rule = self._task.futility
+        if rule is None or run.futile or not run.cold:
+            return False
+        target = next(target for target in self._task.targets if target.name not in run.reached_at)
+        if not futility.out_of_reach(rule, run.curve, target.level, self._task.training.steps):
+            return False
+        run.futile = target.name, step
+        return not futility.runs_on(rule, self._task.name, run.trial.replicate)
 
 
 def _result(
@@ -176,6 +194,7 @@ def _result(
         trained_steps=sum(run.steps for run in runs),
         test_accuracy=best.test_accuracy,
         curve=tuple(best.curve),
+        futility=tuple(_call(run.futile, run, task) for run in runs if run.futile),
         seconds=seconds,
     )
 
@@ -201,3 +220,15 @@ def _outcome(target: str, runs: Sequence[_Run]) -> Outcome:
     steps = [run.reached_at[target] for run in runs if target in run.reached_at]
     unconfirmed = sum(run.unconfirmed.get(target, 0) for run in runs)
     return Outcome(target=target, reached=bool(steps), step=min(steps) if steps else None, unconfirmed=unconfirmed)
+
+
+def _call(futile: tuple[str, int], run: _Run, task: Task) -> FutilityCall:
+    target, step = futile
+    audited = run.steps > step
+    return FutilityCall(
+        target=target,
+        step=step,
+        audited=audited,
+        reached=target in run.reached_at,
+        steps_saved=0 if audited else task.training.steps - step,
+    )

@@ -143,6 +143,21 @@ class PreparationBudget(Spec):
     gradient_evaluations: Annotated[int, Field(ge=0)]
 
 
+class Futility(Spec):
+    """When a run is given up because its next target is out of reach (see `lowdim_bench.futility`).
+
+    A run is futile when the slope that it needs exceeds a factor times its recent slope; the factor goes linearly from
+    `factor_at_start` before the first step to `factor_at_end` at the last. Only runs of methods that saw no data are judged.
+    """
+
+    factor_at_start: PositiveFloat = 0.8
+    factor_at_end: PositiveFloat = 2.0
+    earliest: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """No run is judged before this share of its steps."""
+    audit_share: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """The share of replicates whose futile runs run on all the same, and count with their true outcome."""
+
+
 class Task(Spec):
     """One task. Everything here decides the number, except `description`; where it runs is never part of it."""
 
@@ -157,6 +172,7 @@ class Task(Spec):
     targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=16)]
     threshold: ThresholdSpec
     preparation: PreparationBudget
+    futility: Futility | None = None
 
     @model_validator(mode="after")
     def _nested(self) -> Self:
@@ -169,6 +185,20 @@ class Task(Spec):
             raise ValueError("a quadratic well has no accuracy: use train_loss")
         if self.full_training.learning_rate.multipliers != (1.0,):
             raise ValueError("full_training takes no multipliers: only the k-dimensional training is tuned")
+        return self
+
+    @model_validator(mode="after")
+    def _futility_applies(self) -> Self:
+        if self.futility is None:
+            return self
+        if self.problem.kind == "quadratic_well":
+            raise ValueError("futility is for classification: the rule is not proven for quadratic wells; leave it out")
+        if self.ranked_target.metric != "train_loss":
+            raise ValueError("futility extrapolates the loss: it takes train_loss targets, so leave it out here")
+        if self.targets[-1].level <= 0:
+            raise ValueError("futility extrapolates the logarithm of the loss: every at_most must lie above 0")
+        if self.training.learning_rate.schedule != "constant":
+            raise ValueError("futility needs a constant learning rate: under another schedule the loss falls late")
         return self
 
     @property

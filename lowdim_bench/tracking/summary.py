@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lowdim_bench import futility
 from lowdim_bench.figures import Fit, Point
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.records import Estimate, TrialResult, price
@@ -79,6 +80,7 @@ def finite_rows(ks: Sequence[int] | np.ndarray, curve: np.ndarray) -> Fit | None
 def final_metrics(estimate: Estimate, results: Sequence[TrialResult], full_dimension: int) -> dict[str, float | None]:
     """By metric name; None where there is nothing to say."""
     cost = price(results, estimate)
+    given_up = futility.report(results)
     return {
         "k_star": estimate.k_star,
         "k_star_low": estimate.low,
@@ -89,6 +91,10 @@ def final_metrics(estimate: Estimate, results: Sequence[TrialResult], full_dimen
         "trainings": len(results),
         "side_information_bits": cost.side_information_bits if cost else None,
         "preparation_gradient_evaluations": cost.gradient_evaluations if cost else None,
+        "futile": given_up.futile if given_up else None,
+        "futile_audited": given_up.audited if given_up else None,
+        "futile_wrong": given_up.wrong if given_up else None,
+        "futile_share_of_steps_saved": given_up.share_saved if given_up else None,
     }
 
 

@@ -15,7 +15,7 @@ from tests.problems.small import BLOBS, WELL, make_task, merged
 PINNED = {
     "cifar10-conv4": "303c17a0b474d386",
     "cifar10-resnet20": "b6ece31fc6e8c0bb",
-    "digits-mlp": "7b8635b30719d4b3",
+    "digits-mlp": "70185cf1f8e38b43",
     "fashion-conv2": "0d4021f67bda006c",
     "fashion-conv3": "780fa802335d1493",
     "mnist-conv2": "1ccb76259c61ee19",
@@ -54,7 +54,8 @@ PINNED_DEFAULTS: dict[type[Spec], dict[str, Any]] = {
         "trials": 200,
     },
     task.PreparationBudget: {},
-    task.Task: {"description": "", "track": "prepared"},
+    task.Futility: {"factor_at_start": 0.8, "factor_at_end": 2.0, "earliest": 0.2, "audit_share": 0.05},
+    task.Task: {"description": "", "track": "prepared", "futility": None},
 }
 ARRAYS = {"kind": "arrays", "path": "mine.npz", "sha256": "0" * 64}
 RESNET = {"kind": "resnet", "blocks_per_group": 1, "widths": [8, 8, 8], "norm_groups": 4}
@@ -62,6 +63,7 @@ TORCHVISION = {"kind": "torchvision", "dataset": "MNIST", "train_examples": 100}
 CONVNET = {"kind": "convnet", "channels": [4]}
 TASKS = {
     "blobs": make_task(BLOBS),
+    "futile": make_task(BLOBS, {"futility": {}}),
     "arrays": make_task(BLOBS, {"problem": {"data": ARRAYS, "network": CONVNET}}),
     "resnet": make_task(BLOBS, {"problem": {"data": TORCHVISION, "network": RESNET}}),
     "power": make_task(WELL),
