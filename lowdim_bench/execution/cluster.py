@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -46,14 +46,15 @@ class Cluster:
             return cls(owned=False, joined=True)
         if settings.ray_address is None:
             # With more workers than cores the cores are shared; with none given Ray counts what this process may use.
-            ray.init(
-                address="local",
-                num_cpus=settings.workers,
-                num_gpus=0 if settings.gpus_per_worker == 0 else None,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            with _environment(_for_workers(own_code=True, no_gpu=settings.gpus_per_worker == 0)):
+                ray.init(
+                    address="local",
+                    num_cpus=settings.workers,
+                    num_gpus=0 if settings.gpus_per_worker == 0 else None,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
             return cls(owned=True, joined=False)
         _connect(settings.ray_address)
         return cls(owned=False, joined=False)
@@ -89,13 +90,10 @@ class Cluster:
 
     def start_worker(self, work: Work, plan: Plan) -> Any:
         """A new process for packs; it starts in the background, and is not replaced when it dies."""
-        environment: dict[str, str] = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        if plan.device == "cpu":
-            environment["CUDA_VISIBLE_DEVICES"] = ""  # a worker without a share of a GPU would see all of them
-        if self.owned:  # the workers run the code that the driver runs, from wherever it was imported
-            here = str(Path(__file__).resolve().parents[2])
-            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
-        options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "runtime_env": {"env_vars": environment}}
+        options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
+        if not self.owned:
+            # Our own nodes pass their environment on, and Ray has processes waiting that need no other.
+            options["runtime_env"] = {"env_vars": _for_workers(own_code=False, no_gpu=plan.device == "cpu")}
         actor = ray.remote(Worker).options(num_cpus=plan.cpus, num_gpus=plan.gpus, **options)
         return actor.remote(work, plan.device, __version__, plan.workers)
 
@@ -151,14 +149,33 @@ def _connect(address: str) -> None:
             ) from error
 
 
-@contextlib.contextmanager
-def _impatient() -> Iterator[None]:
+def _for_workers(*, own_code: bool, no_gpu: bool) -> dict[str, str]:
+    """What a worker's environment must say."""
+    environment: dict[str, str] = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    if no_gpu:
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # a worker without a share of a GPU would see all of them
+    if own_code:  # the workers run the code that the driver runs, from wherever it was imported
+        here = str(Path(__file__).resolve().parents[2])
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
+    return environment
+
+
+def _impatient() -> contextlib.AbstractContextManager[None]:
     """Have Ray try twice to connect, not twenty times, which takes up to ten minutes."""
     wanted = {"RAY_gcs_server_port_wait_time_s": "2", "RAY_py_gcs_connect_timeout_s": "5"}
-    added = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(added)
+    return _environment({name: value for name, value in wanted.items() if name not in os.environ})
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        for name in added:
-            del os.environ[name]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
