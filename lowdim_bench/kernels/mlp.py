@@ -8,15 +8,15 @@ matrix products go to SciPy's BLAS, without the price of a call from Python for 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from lowdim_bench.kernels.compiling import compiled
 from lowdim_bench.kernels.softmax import cross_entropy_rows, softmax_rows
 
 CHUNK = 256
 """Examples in one chunk of an evaluation: enough for an efficient product, few enough to stay in the caches."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def loss_and_gradient(
     weights: np.ndarray,
     inputs: np.ndarray,
@@ -54,7 +54,7 @@ def loss_and_gradient(
             gradients[row] = np.nan
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _forward(
     weights: np.ndarray, widths: np.ndarray, starts: np.ndarray, activations: np.ndarray, logits: np.ndarray
 ) -> None:
@@ -71,7 +71,7 @@ def _forward(
         offset += (widths[layer] + 1) * widths[layer + 1]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _backward(
     weights: np.ndarray,
     widths: np.ndarray,
@@ -98,7 +98,7 @@ def _backward(
             one, two = two, one
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def evaluate(
     weights: np.ndarray,
     inputs: np.ndarray,
@@ -130,7 +130,7 @@ def evaluate(
             correct[row] += right
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled
 def _dense(before: np.ndarray, weights: np.ndarray, offset: int, after: np.ndarray) -> None:
     """after = before @ weight + bias, with both at `offset` of a parameter vector (D,)."""
     inside, outside = before.shape[1], after.shape[1]
@@ -141,14 +141,14 @@ def _dense(before: np.ndarray, weights: np.ndarray, offset: int, after: np.ndarr
             after[place, unit] += weights[bias_at + unit]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _relu(values: np.ndarray) -> None:
     flat = values.reshape(-1)
     for i in range(len(flat)):
         flat[i] = np.float32(0) if flat[i] < 0 else flat[i]  # NaN stays NaN
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _relu_backward(back: np.ndarray, after: np.ndarray) -> None:
     """Zero where the ReLU's output `after` was zero."""
     one, two = back.reshape(-1), after.reshape(-1)
@@ -156,7 +156,7 @@ def _relu_backward(back: np.ndarray, after: np.ndarray) -> None:
         one[i] = one[i] if two[i] > 0 else np.float32(0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _column_sums(values: np.ndarray, sums: np.ndarray) -> None:
     sums[:] = 0
     for row in range(values.shape[0]):

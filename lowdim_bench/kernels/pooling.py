@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from lowdim_bench.kernels.compiling import compiled
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def relu_pool(values: np.ndarray, pooled: np.ndarray) -> None:
     """pooled (B, H // 2, W // 2, C) from values (B, H, W, C): means of the positive parts of 2 x 2 pixels."""
     for image in range(pooled.shape[0]):
@@ -23,7 +24,7 @@ def relu_pool(values: np.ndarray, pooled: np.ndarray) -> None:
                     out[c] = ((a + b) + (d + e)) * np.float32(0.25)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def relu_pool_backward(above: np.ndarray, values: np.ndarray, wrong: np.ndarray) -> None:
     """The gradient `wrong` (B, H, W, C) at values (B, H, W, C), from the one above (B, H // 2, W // 2, C) at their pooling.
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from lowdim_bench.kernels.compiling import compiled
 
 _LOG2_E = np.float32(1.44269504088896341)
 _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(-2.12194440e-4)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def exponentials(values: np.ndarray, powers: np.ndarray) -> None:
     """values (n,) float32, at most 0, become exp(values), to 2e-7 relative; `powers` (n,) int32 is scratch.
 
@@ -33,7 +34,7 @@ def exponentials(values: np.ndarray, powers: np.ndarray) -> None:
         values[i] *= scale[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _shifted(logits: np.ndarray) -> bool:
     """Take each row's largest logit off it; whether all were finite."""
     finite = True
@@ -49,7 +50,7 @@ def _shifted(logits: np.ndarray) -> bool:
     return finite
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def softmax_rows(logits: np.ndarray, labels: np.ndarray) -> float:
     """Mean cross-entropy of logits (B, C), which become its gradient, (softmax - one-hot) / B; NaN if any is not finite."""
     batch, classes = logits.shape
@@ -72,7 +73,7 @@ def softmax_rows(logits: np.ndarray, labels: np.ndarray) -> float:
     return total / batch
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def cross_entropy_rows(logits: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
     """Sum of cross-entropies of logits (B, C), and how many labels (B,) have the largest logit; logits are overwritten."""
     batch, classes = logits.shape

@@ -1,0 +1,56 @@
+"""Kernels compile wherever they are, and their exponential is exact enough for a loss."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lowdim_bench.kernels import compiling
+from lowdim_bench.kernels.softmax import cross_entropy_rows, exponentials, softmax_rows
+
+
+def test_a_kernel_that_cannot_be_kept_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = compiling.numba.njit
+
+    def nowhere_to_write(*arguments: Any, **options: Any) -> Any:
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function 'double': no locator available")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(compiling.numba, "njit", nowhere_to_write)
+    assert compiling.compiled(lambda x: 2 * x)(21) == 42
+
+
+def test_exponentials_are_those_of_numpy_to_three_units_in_the_last_place() -> None:
+    values = np.concatenate([np.linspace(-87, 0, 200_001), [-1e-30, -0.0, -86.999, -200.0, -1e30]]).astype(np.float32)
+    expected = np.exp(np.maximum(values, -87).astype(np.float64))
+    exponentials(values, np.empty(len(values), np.int32))
+    assert np.abs(values / expected - 1).max() < 3 * np.finfo(np.float32).eps
+
+
+def test_cross_entropy_and_its_gradient_are_those_of_float64() -> None:
+    logits = np.random.default_rng(0).normal(scale=20, size=(50, 7))
+    labels = np.random.default_rng(1).integers(0, 7, 50)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    softmax = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
+    losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(50), labels]
+    ours = logits.astype(np.float32)
+    assert softmax_rows(ours, labels) == pytest.approx(losses.mean(), rel=1e-6)
+    np.testing.assert_allclose(ours, (softmax - np.eye(7)[labels]) / 50, atol=1e-8)
+    total, right = cross_entropy_rows(logits.astype(np.float32), labels)
+    assert total == pytest.approx(losses.sum(), rel=1e-6)
+    assert right == int((logits.argmax(axis=1) == labels).sum())
+
+
+def test_of_equal_logits_the_first_counts() -> None:
+    assert cross_entropy_rows(np.ones((1, 3), np.float32), np.array([0]))[1] == 1
+    assert cross_entropy_rows(np.ones((1, 3), np.float32), np.array([1]))[1] == 0
+
+
+def test_the_command_line_starts_without_the_compiler() -> None:
+    code = "import sys, lowdim_bench.cli; sys.exit('numba' in sys.modules or 'llvmlite' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
