@@ -21,12 +21,15 @@ from lowdim_bench.parametrizations import (
     DenseBasis,
     FullSpace,
     Operator,
+    SharedGaussian,
     SignedHash,
     SubsampledHadamard,
 )
 from lowdim_bench.records import Audit, Spending
 
-OPERATORS: tuple[type[Operator], ...] = (FullSpace, Coordinates, DenseBasis, SignedHash, SubsampledHadamard)
+OPERATORS: tuple[type[Operator], ...] = (
+    FullSpace, Coordinates, DenseBasis, SharedGaussian, SignedHash, SubsampledHadamard,
+)  # fmt: skip
 BITS_PER_NUMBER = 32
 BITS_PER_FOREIGN_SEED = 64
 _AFFINE_TOLERANCE = 1e-4

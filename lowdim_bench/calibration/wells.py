@@ -31,7 +31,8 @@ SPECTRA: dict[str, dict[str, Any]] = {
     "lognormal": {"kind": "lognormal", "sigma": 2.0},
 }
 EPSILONS = (0.5, 0.1, 0.01)
-METHOD = MethodChoice(name="random_subspace")
+METHOD = MethodChoice(name="random_subspace", parameters={"operator": "signed_hash"})
+"""Its columns are orthonormal, so that the optimizer leaves little unreached also where k is nearly D."""
 _RECIPE: dict[str, Any] = {
     "optimizer": {"kind": "adam"},
     "learning_rate": {"value": 0.05, "schedule": "cosine"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
 
@@ -13,7 +13,11 @@ import typer
 from lowdim_bench.errors import LowdimError, UserError
 
 if TYPE_CHECKING:
+    from lowdim_bench.bench import SweepState
+    from lowdim_bench.calibration.equivalence import Equivalence
+    from lowdim_bench.methods import MethodChoice
     from lowdim_bench.settings import Settings
+    from lowdim_bench.specs import Task
 
 _INTERRUPTED = 130
 _REFUSED = 2
@@ -158,6 +162,12 @@ def run(
     workers: Workers = None,
     gpus_per_worker: GpusPerWorker = None,
     autoscaling: Autoscaling = None,
+    check_operator: Annotated[
+        bool,
+        typer.Option(
+            "--check-operator", help="Then compare random_subspace's operator with dense Gaussian bases at k*."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Find the threshold training dimension of every method on every task. The same command goes on where one stopped."""
@@ -179,15 +189,43 @@ def run(
 
         choices = [choose_method(text) for text in method]
         _refuse_repeats([one.name for one in loaded], [one.method_digest for one in choices], method)
+        if check_operator:
+            _refuse_nothing_to_check(choices)
         with display.progress(live=not json) as watch:
             from lowdim_bench.bench import run_sweeps
 
             states = run_sweeps(settings, loaded, choices, watch)
-        display.show_states(states, out, as_json=json)
+        checks = _check_operators(settings, loaded, choices, states, live=not json) if check_operator else []
+        display.show_states(states, out, as_json=json, checks=checks)
     failures = [f"{state.method} on {state.task}: {state.failure}" for state in states if state.failure]
     if failures:
         kept = "Everything that finished is kept; put it right and run the same command again."
         _refuse("\n".join([*failures, kept]))
+
+
+def _refuse_nothing_to_check(choices: Sequence[MethodChoice]) -> None:
+    from lowdim_bench.calibration.equivalence import REFERENCE, operator_of
+
+    if not any(operator_of(choice) for choice in choices):
+        raise UserError(
+            f"--check-operator compares the operator of random_subspace with {REFERENCE}; "
+            f"there is none to compare among {', '.join(choice.label for choice in choices)}."
+        )
+
+
+def _check_operators(
+    settings: Settings, tasks: list[Task], choices: list[MethodChoice], states: list[SweepState], *, live: bool
+) -> list[Equivalence]:
+    """Of every sweep that did not fail; states come task by task."""
+    from itertools import product
+
+    from lowdim_bench.calibration.equivalence import check_sweeps
+    from lowdim_bench.cli import display
+
+    pairs = zip(product(tasks, choices), states, strict=True)
+    sound = [(task, choice, state.estimate) for (task, choice), state in pairs if not state.failure]
+    with display.counting("trainings to check operators", live=live) as advance:
+        return check_sweeps(settings, sound, advance)
 
 
 def _refuse_repeats(tasks: list[str], digests: list[str], methods: list[str]) -> None:
@@ -265,3 +303,36 @@ def coverage(
     with display.counting("sweeps", live=not json) as advance:
         rows = coverage_table(sweeps, seed, advance)
     display.show_coverage(rows, sys.stdout, as_json=json)
+
+
+@_command(calibrate_app, "lowdim-bench calibrate operators digits-mlp --operator hadamard")
+def operators(
+    task: Annotated[
+        str, typer.Argument(help="Name of a shipped task, or path to a task file.", autocompletion=_complete_task)
+    ],
+    operator: Annotated[
+        list[str] | None, typer.Option(help="May be given several times. [default: the task's default operator]")
+    ] = None,
+    k: Annotated[
+        list[int] | None, typer.Option(min=1, help="Where to compare; several times. [default: about the threshold]")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=2, max=10_000, help="Trainings at each k.")] = 40,
+    data_root: DataRoot = None,
+    json: Json = False,
+) -> None:
+    """Does an operator stand in for a dense Gaussian basis? Factors on k that bring both to the same loss, seed by seed."""
+    from lowdim_bench.settings import quiet_stdout
+    from lowdim_bench.specs import load_task
+
+    loaded = load_task(task)
+    settings = _settings(data_root=data_root)
+    with quiet_stdout() as out:
+        from lowdim_bench.calibration.equivalence import check_operators
+        from lowdim_bench.cli import display
+
+        with display.counting("trainings", live=not json) as advance:
+            rows = check_operators(loaded, settings.data_root, operator, k, seeds, advance)
+        display.show_equivalence(rows, out, as_json=json)
+    if not all(row.equivalent for row in rows):
+        names = ", ".join(row.operator for row in rows if not row.equivalent)
+        _refuse(f"{names} needs another k than a dense Gaussian basis on {loaded.name}.")

@@ -20,7 +20,9 @@ from lowdim_bench.specs import Task
 if TYPE_CHECKING:
     from lowdim_bench.bench import SweepState
     from lowdim_bench.calibration.coverage import CoverageRow
+    from lowdim_bench.calibration.equivalence import Equivalence
     from lowdim_bench.calibration.wells import WellRow
+    from lowdim_bench.futility import FutilityReport
     from lowdim_bench.leaderboard import Board, Overall, Relative, Row
     from lowdim_bench.methods import Method
     from lowdim_bench.records import Estimate
@@ -87,11 +89,13 @@ def show_methods(methods: Mapping[str, type[Method]], out: TextIO, *, as_json: b
     _print_table("Methods", ("method", "parameters", "what it does", "source"), lines, out)
 
 
-def show_states(states: Sequence[SweepState], out: TextIO, *, as_json: bool) -> None:
-    """Where sweeps ended."""
+def show_states(
+    states: Sequence[SweepState], out: TextIO, *, as_json: bool, checks: Sequence[Equivalence] = ()
+) -> None:
+    """Where sweeps ended, and what checks of their operators found."""
     if as_json:
         rows = [asdict(state) | {"estimate": state.estimate.model_dump(mode="json")} for state in states]
-        print_json({"sweeps": rows}, out)
+        print_json({"sweeps": rows} | ({"operators": _plain_checks(checks)} if checks else {}), out)
         return
     lines = [
         (
@@ -105,6 +109,8 @@ def show_states(states: Sequence[SweepState], out: TextIO, *, as_json: bool) -> 
         for s in states
     ]
     _print_table("Thresholds", ("task", "method", "k*", "95 % interval", "hits/n", "note"), lines, out)
+    if checks:
+        show_equivalence(checks, out, as_json=False)
     out.write("Next: lowdim-bench rank\n")
     out.flush()
 
@@ -162,13 +168,26 @@ def show_board(board: Board, out: TextIO, *, as_json: bool) -> None:
         title = f"{rows[0].task}: {rows[0].target} (D = {rows[0].full_dimension:,}; task {digest})"
         _print_table(title, columns, [_line(row) for row in rows], out)
         for row in rows:
-            if row.note:
-                out.write(f"  {_label(row.method, row.params)}: {row.note}\n")
+            for note in (row.note, _futility(row.futility)):
+                if note:
+                    out.write(f"  {_label(row.method, row.params)}: {note}\n")
         out.write("\n")
     lines = [(_label(one.method, one.params), _relative(one.relative), _tasks(one)) for one in board.overall]
     if lines:
         _print_table("Over all tasks: k*(random subspace) / k*, paired seeds", ("method", "ratio", "tasks"), lines, out)
     out.flush()
+
+
+def _futility(report: FutilityReport | None) -> str:
+    """What giving up saved and how often it was wrong; empty where no run was called futile."""
+    if report is None:
+        return ""
+    audit = "none ran on as an audit"
+    if report.wrong_low is not None and report.wrong_high is not None:
+        interval = f"95 % interval {100 * report.wrong_low:.3g} to {100 * report.wrong_high:.3g} %"
+        audit = f"{report.audited} ran on as an audit and {report.wrong} reached the target after all ({interval})"
+    runs = "1 run was" if report.futile == 1 else f"{report.futile} runs were"
+    return f"{runs} called futile, which saved {100 * report.share_saved:.0f} % of the steps; {audit}"
 
 
 def _line(row: Row) -> tuple[str, ...]:
@@ -238,6 +257,26 @@ def show_coverage(rows: Sequence[CoverageRow], out: TextIO, *, as_json: bool) ->
         [f"{value:.3g}" if isinstance(value, float) else str(value) for value in asdict(row).values()] for row in rows
     ]
     _print_table("Simulated sweeps with known thresholds", names, lines, out)
+
+
+def _plain_checks(rows: Sequence[Equivalence]) -> list[dict[str, Any]]:
+    return [asdict(row) | {"equivalent": row.equivalent} for row in rows]
+
+
+def show_equivalence(rows: Sequence[Equivalence], out: TextIO, *, as_json: bool) -> None:
+    """Factors on k by which operators differ from a dense Gaussian basis."""
+    if as_json:
+        print_json({"operators": _plain_checks(rows)}, out)
+        return
+    columns = ("task", "operator", "multiplier of k", "95 % interval", "seeds", "k", "equivalent")
+    lines = [
+        (
+            row.task, row.operator, f"{row.multiplier:.3f}", f"{row.low:.3f} .. {row.high:.3f}", str(row.seeds),
+            ", ".join(map(str, row.ks)), "yes" if row.equivalent else "NO",
+        )
+        for row in rows
+    ]  # fmt: skip
+    _print_table("Operators against a dense Gaussian basis: same initial weights and batches", columns, lines, out)
 
 
 @contextmanager

@@ -47,6 +47,7 @@ class _Step:
         self._problem, self._pack, self._optimizer = problem, pack, optimizer
         self._theta, self._full_rate, self._rate = theta, rate, rate.clone()
         self._examples: Tensor | None = None
+        self._weights = theta.new_empty(len(theta), problem.full_dimension)  # lent anew each step: fresh pages are dear
         self._player = Player(self._run, theta.device)
 
     def __call__(self, examples: Tensor | None, schedule: float) -> None:
@@ -59,7 +60,8 @@ class _Step:
             self._problem.charge(self._examples)
 
     def _run(self) -> None:
-        _, gradient = self._problem.loss_and_gradient(self._pack.map(self._theta), self._examples)
+        weights = self._pack.map(self._theta, self._weights)
+        _, gradient = self._problem.loss_and_gradient(weights, self._examples)
         self._optimizer.step(self._theta, self._pack.pull_back(gradient), self._rate)
 
 

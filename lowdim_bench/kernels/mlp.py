@@ -136,9 +136,10 @@ def _dense(before: np.ndarray, weights: np.ndarray, offset: int, after: np.ndarr
     inside, outside = before.shape[1], after.shape[1]
     bias_at = offset + inside * outside
     np.dot(before, weights[offset:bias_at].reshape(inside, outside), after)
+    bias = weights[bias_at : bias_at + outside]
     for place in range(after.shape[0]):
         for unit in range(outside):
-            after[place, unit] += weights[bias_at + unit]
+            after[place, unit] += bias[unit]
 
 
 @compiled
@@ -153,7 +154,8 @@ def _relu_backward(back: np.ndarray, after: np.ndarray) -> None:
     """Zero where the ReLU's output `after` was zero."""
     one, two = back.reshape(-1), after.reshape(-1)
     for i in range(len(one)):
-        one[i] = one[i] if two[i] > 0 else np.float32(0)
+        value = one[i]  # loaded whether wanted or not, which lets the loop be vectorized
+        one[i] = value if two[i] > 0 else np.float32(0)
 
 
 @compiled

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, final
+from typing import Annotated, Any, ClassVar, final
 
 from pydantic import Field
 
 from lowdim_bench.methods.base import Method, Preparation, Setting, Train
-from lowdim_bench.methods.random_subspace import OperatorName, random_subspace
+from lowdim_bench.methods.random_subspace import OperatorName, operator_identity, random_subspace
 from lowdim_bench.parametrizations import NESTED_OPERATORS, AffineSubspace
 
 
@@ -19,7 +19,10 @@ class BurnInSubspace(Method):
     source: ClassVar[str] = "Larsen et al. 2022 (arXiv 2107.05802)"
 
     burn_in_steps: Annotated[int, Field(ge=1)] = 64
-    operator: OperatorName = "signed_hash"
+    operator: OperatorName = "auto"
+
+    def identity(self) -> dict[str, Any]:
+        return operator_identity(super().identity(), self.operator)
 
     def nested(self) -> bool:
         return self.operator in NESTED_OPERATORS

@@ -8,11 +8,12 @@ from lowdim_bench.parametrizations.operators import (
     DenseBasis,
     FullSpace,
     Operator,
+    SharedGaussian,
     SignedHash,
     SubsampledHadamard,
 )  # fmt: skip
 
 __all__ = [
     "NESTED_OPERATORS", "RANDOM_OPERATORS", "AffineSubspace", "Coordinates", "DenseBasis", "FullSpace", "Operator", "Pack",
-    "SignedHash", "SubsampledHadamard", "stack_starts",
+    "SharedGaussian", "SignedHash", "SubsampledHadamard", "stack_starts",
 ]  # fmt: skip

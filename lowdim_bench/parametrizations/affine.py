@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from lowdim_bench.parametrizations.operators import Coordinates, FullSpace, Operator, PackedOperator, pack
+from lowdim_bench.parametrizations.operators import Coordinates, FullSpace, Operator, PackedOperator, pack, stack
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,13 @@ class Pack:
         offsets = [subspace.offset for subspace in subspaces]
         return cls(
             dimensions=tuple(subspace.k for subspace in subspaces),
-            offset=torch.stack(offsets) if any(bool(offset.any()) for offset in offsets) else None,
+            offset=stack(offsets) if any(bool(offset.any()) for offset in offsets) else None,
             operator=pack([subspace.operator for subspace in subspaces]),
         )
 
-    def map(self, theta: Tensor) -> Tensor:
-        """w(theta): (P, K) to (P, D)."""
-        moved = self.operator.forward(theta)
-        return moved if self.offset is None else moved + self.offset
+    def map(self, theta: Tensor, out: Tensor | None = None) -> Tensor:
+        """w(theta): (P, K) to (P, D). `out` (P, D) lends memory; the result lies there, elsewhere, or is theta itself."""
+        return self.operator.forward(theta, self.offset, out)
 
     def pull_back(self, gradient: Tensor) -> Tensor:
         """The gradient with respect to theta, (P, K), from the one with respect to weights, (P, D)."""

@@ -24,6 +24,7 @@ K_LOW = "lowdim.k_low"
 K_HIGH = "lowdim.k_high"
 FULL_DIMENSION = "lowdim.full_dimension"
 THRESHOLD_DIGEST = "lowdim.threshold_digest"
+OPERATOR_CHECK = "lowdim.operator_check"
 NOTE = "mlflow.note.content"
 
 TASK_FILE = "task.json"

@@ -95,6 +95,15 @@ class Store:
             lock.release()
             raise
 
+    def annotate(self, task: Task, method: MethodChoice, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """Write beside a sweep's result what was found out about it afterwards. Raises `UserError` where it is not recorded."""
+        from lowdim_bench.tracking.connection import Point
+
+        run = self._find(keys.sweep_id(task.digest, method.method_digest))
+        if run is None:
+            raise UserError(f"No sweep of {method.label} on task {task.name} is recorded. Run it first.")
+        self._connection.write(run.run_id, points=[Point(*metric, 0) for metric in metrics.items()], tags=tags)
+
     def sweeps(self) -> list[StoredSweep]:
         """All sweeps, oldest first. What cannot be read is left out, with a warning that names the run and the reason."""
         found: list[StoredSweep] = []

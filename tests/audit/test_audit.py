@@ -162,10 +162,12 @@ def test_values_that_are_not_finite_are_refused_wherever_they_are(value: float) 
 
 def replaced(monkeypatch: pytest.MonkeyPatch, change: Callable[[Tensor, Tensor], Tensor]) -> None:
     """The maps of one entry a row, with theta and what they made of it put through a change."""
-    original = operators._PackedOneEntryRows.forward
-    monkeypatch.setattr(
-        operators._PackedOneEntryRows, "forward", lambda self, theta: change(theta, original(self, theta.clone()))
-    )
+    original = operators.PackedHash.forward
+
+    def forward(self: operators.PackedHash, theta: Tensor, offset: Tensor, out: Tensor | None = None) -> Tensor:
+        return offset + change(theta, original(self, theta.clone()))
+
+    monkeypatch.setattr(operators.PackedHash, "forward", forward)
 
 
 def test_a_map_with_a_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +252,7 @@ def test_a_drawn_basis_that_was_changed_afterwards_is_a_stored_one() -> None:
         basis.columns[2, 3] += 1e-3
         assert bits(basis) == 32 * 5 * D
     changed = hashed()
-    changed.tensors()["scale"][3] *= -1
+    changed.tensors()["code"][0, 3] ^= 1
     assert bits(changed) >= D
     changed_transform = SubsampledHadamard(5, D, SEED, CPU)
     changed_transform.tensors()["column"][0] = (changed_transform.tensors()["column"].max() + 1) % 64

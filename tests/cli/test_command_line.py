@@ -18,7 +18,7 @@ from lowdim_bench.cli import app
 from tests.cli.conftest import Cli
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-COMMANDS = ["tasks", "methods", "schema", "run", "rank", "calibrate wells", "calibrate coverage"]
+COMMANDS = ["tasks", "methods", "schema", "run", "rank", "calibrate wells", "calibrate coverage", "calibrate operators"]
 
 
 def test_every_command_is_listed_here() -> None:

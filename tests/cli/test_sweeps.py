@@ -188,8 +188,8 @@ class Leaves(_Own):
 class Patches(_Own):
     def prepare(self, setting):
         kept = Coordinates.random(setting.k, setting.full_dimension, setting.seed, setting.initial.device)
-        honest = kept.rows()
-        kept.rows = lambda: honest
+        honest = kept.tensors()
+        kept.tensors = lambda: honest
         return AffineSubspace.masked(setting.initial, kept)
 
 class FirstOnes(_Own):
@@ -207,7 +207,7 @@ def test_own_methods_and_their_faults(cli: Cli, write_task: Callable[..., str]) 
         "WrongShape": "ends in 5000 parameters",
         "Greedy": "the task allows 2000",
         "Leaves": "SystemExit",
-        "Patches": "replaced rows",
+        "Patches": "replaced tensors",
     }
     chosen = [argument for name in faults for argument in ("-m", f"own:{name}")]
     out, err = cli.run("run", write_task(), *chosen, "-m", "own:FirstOnes", "--json", code=2)
