@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 from benchmarks import engine_pack
 from benchmarks.contest import Contest
 from benchmarks.loops import LOOPS, build_loop
@@ -27,6 +25,7 @@ from lowdim_bench.methods import MethodChoice, parse_choice
 from lowdim_bench.settings import Settings
 from lowdim_bench.specs import Task
 from lowdim_bench.specs.problem import Classification, MlpNetwork
+from lowdim_bench.threads import use_one_thread
 
 PANELS = {
     "k": ("training dimension k", "CPU ms a trial-step"),
@@ -161,7 +160,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
+    use_one_thread()
     root = Settings.resolve(data_root=options.data_root).data_root
     contest = Contest.load(options.task, root)
     points = []

@@ -27,7 +27,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.optimize import minimize
 
 from lowdim_bench import problems
@@ -37,6 +36,7 @@ from lowdim_bench.records import Trial, TrialResult
 from lowdim_bench.settings import Settings
 from lowdim_bench.specs import Target, Task, load_task
 from lowdim_bench.specs.task import Futility
+from lowdim_bench.threads import use_one_thread
 from lowdim_bench.trial import run_pack
 
 ZONE_FACTOR = 1.5
@@ -226,7 +226,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--data-root", type=Path, default=None)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
+    use_one_thread()
     task, root = load_task(options.task), Settings.resolve(data_root=options.data_root).data_root
     parts = measure(
         task, options.method, options.k_star, options.trials, options.first_replicate, options.pack, root, options.rank

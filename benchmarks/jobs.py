@@ -21,6 +21,7 @@ from typing import Any
 
 from lowdim_bench.records import CurvePoint, Estimate, Outcome, Trial, TrialResult
 from lowdim_bench.specs import Task
+from lowdim_bench.threads import use_one_thread
 
 METHOD = "random_subspace"
 
@@ -222,12 +223,11 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--json", action="store_true", help="print the summary of the log")
     options = parser.parse_args(arguments)
-    import torch
 
     from lowdim_bench.settings import Settings
     from lowdim_bench.specs import load_task
 
-    torch.set_num_threads(1)
+    use_one_thread()
     task, log = load_task(options.task), Log(options.log)
     root = Settings.resolve(data_root=options.data_root).data_root
     complete = True

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from lowdim_bench.parametrizations import RANDOM_OPERATORS, AffineSubspace, Operator, Pack, SignedHash
 from lowdim_bench.parametrizations.operators import pack
+from lowdim_bench.threads import use_one_thread
 
 CPU = torch.device("cpu")
 SIZES = ((2_410, 16, 64), (2_410, 256, 64), (2_410, 2048, 16), (199_210, 16, 16), (199_210, 256, 16), (199_210, 2048, 4),
@@ -155,7 +156,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", type=int, nargs=2, metavar=("D", "k"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
+    use_one_thread()
     if options.child:
         _print(asdict(projection_memory(*options.child)), as_json=True)
         return

@@ -62,11 +62,11 @@ DRIVER_PARTS = {
 
 def profile_worker(task: Any, method: Any, root: Path) -> dict[str, Any]:
     """CPU seconds of a sweep's rounds in this process, by part."""
-    import torch
 
     from lowdim_bench import planner, problems, trial
+    from lowdim_bench.threads import use_one_thread
 
-    torch.set_num_threads(1)
+    use_one_thread()
     timer = PartTimer(time.process_time)
     with timer.part("loading data"):
         problem = problems.build(task, problems.load_arrays(task, root))

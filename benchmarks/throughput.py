@@ -16,14 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 from benchmarks import engine_pack
 from benchmarks.ceiling import matrix_product_gflops, network_flop
 from benchmarks.contest import Contest, Loop
 from benchmarks.loops import LOOPS, build_loop
 from lowdim_bench.methods import MethodChoice, parse_choice
 from lowdim_bench.settings import Settings
+from lowdim_bench.threads import use_one_thread
 
 _WARM_UP_STEPS = 3
 
@@ -142,7 +141,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--data-root", type=Path, default=None)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
+    use_one_thread()
     contest = Contest.load(options.task, Settings.resolve(data_root=options.data_root).data_root)
     loops = [build_loop(name, contest) for name in options.against]
     steps = {loop.name: options.other_steps or options.steps for loop in loops} | {"engine": options.steps}

@@ -26,6 +26,7 @@ from lowdim_bench.records import Estimate, Trial
 from lowdim_bench.seeds import derive
 from lowdim_bench.settings import Settings
 from lowdim_bench.specs import Task
+from lowdim_bench.threads import use_one_thread
 from lowdim_bench.tracking import Store, keys
 
 REFERENCE = "gaussian"
@@ -85,7 +86,7 @@ def check_operators(
         MethodChoice(name="random_subspace", parameters={"operator": name}).build()
     if REFERENCE in (operators or ()):
         raise UserError(f"'{REFERENCE}' is what the others are compared with. Give another --operator.")
-    torch.set_num_threads(1)
+    use_one_thread()
     problem = problems.build(task, problems.load_arrays(task, data_root))
     own = default_operator(problem.full_dimension)
     names = [own if name == "auto" else name for name in operators or [own]]
