@@ -1,6 +1,6 @@
 """What the futility rule saves around the threshold, and how often it is wrong, on seeds that did not set it.
 
-    python -m benchmarks.futility digits-mlp --k-star 221 --trials 1024
+    python -m benchmarks.futility digits-mlp --k-star 236 --trials 1024
 
 Every trial is trained with the rule off, so to its hardest target or to the last step, and the rule is then applied to its
 curve: the decisions are those of a sweep (a test says so), and the truth is known for every one of them. Two tasks are read

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -56,10 +57,15 @@ class Equivalence:
     slope: float
     """d mean ln(final loss) / d ln k, of both together."""
 
+    diverged: int
+    """Of these seeds, those left out since the operator's training, and not the dense one's, was not finite in the end."""
+
     @property
-    def equivalent(self) -> bool:
-        """Whether the multiplier lies within what is allowed."""
-        return ALLOWED[0] <= self.multiplier <= ALLOWED[1]
+    def verdict(self) -> Literal["yes", "no", "undecided"]:
+        """Whether the operator stands in for a dense one: where its whole interval lies within, or outside, what is allowed."""
+        if self.diverged or self.high < ALLOWED[0] or self.low > ALLOWED[1]:
+            return "no"
+        return "yes" if ALLOWED[0] <= self.low and self.high <= ALLOWED[1] else "undecided"
 
     @property
     def sentence(self) -> str:
@@ -232,6 +238,7 @@ def _equivalence(task: Task, operator: str, ks: Sequence[int], reference: Floats
     with np.errstate(divide="ignore"):
         factor = np.exp((means[:, 0] - means[:, 1]).mean(axis=1) / slope)
     low, high = np.quantile(factor[1:], [0.025, 0.975])
+    diverged = int((np.isfinite(reference).all(axis=1) & ~np.isfinite(losses).all(axis=1)).sum())
     return Equivalence(
-        task.name, operator, float(factor[0]), float(low), float(high), count, tuple(ks), float(slope[0])
+        task.name, operator, float(factor[0]), float(low), float(high), count, tuple(ks), float(slope[0]), diverged
     )

@@ -260,7 +260,7 @@ def show_coverage(rows: Sequence[CoverageRow], out: TextIO, *, as_json: bool) ->
 
 
 def _plain_checks(rows: Sequence[Equivalence]) -> list[dict[str, Any]]:
-    return [asdict(row) | {"equivalent": row.equivalent} for row in rows]
+    return [asdict(row) | {"equivalent": row.verdict} for row in rows]
 
 
 def show_equivalence(rows: Sequence[Equivalence], out: TextIO, *, as_json: bool) -> None:
@@ -272,7 +272,7 @@ def show_equivalence(rows: Sequence[Equivalence], out: TextIO, *, as_json: bool)
     lines = [
         (
             row.task, row.operator, f"{row.multiplier:.3f}", f"{row.low:.3f} .. {row.high:.3f}", str(row.seeds),
-            ", ".join(map(str, row.ks)), "yes" if row.equivalent else "NO",
+            ", ".join(map(str, row.ks)), row.verdict,
         )
         for row in rows
     ]  # fmt: skip

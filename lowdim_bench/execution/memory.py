@@ -92,10 +92,12 @@ def _kilobytes(file: Path, name: str) -> float:
 
 
 def _group_headroom() -> float:
-    """What a container's limit leaves (control groups, version 2); infinite without one."""
+    """What a container's limit leaves (control groups, version 2) with file pages that can go; infinite without one."""
     try:
         limit = (_GROUP / "memory.max").read_text().strip()
-        used = (_GROUP / "memory.current").read_text()
-        return float("inf") if limit == "max" else max(0.0, float(limit) - float(used))
+        used = float((_GROUP / "memory.current").read_text())
+        lines = (_GROUP / "memory.stat").read_text().splitlines()
     except OSError:
         return float("inf")
+    droppable = sum(float(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    return float("inf") if limit == "max" else max(0.0, float(limit) - used + droppable)

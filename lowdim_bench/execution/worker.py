@@ -82,7 +82,9 @@ class Worker:
 
     def run(self, task: Task, method: object, trials: Sequence[Trial], arrays: Arrays) -> list[TrialResult]:
         """One result for each trial, in their order."""
-        problem, key = self._problem(task, arrays), (task.digest, str(method))
+        problem = self._problem(task, arrays)
+        # A stored basis grows with k, so what small k took says nothing of large ones.
+        key = task.digest, str(method), max((trial.k for trial in trials), default=0).bit_length()
         results: list[TrialResult] = []
         for pack in self._memory.slices(key, trials):
             with self._memory.measured(key, len(pack)):

@@ -13,6 +13,9 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 def compiled(function: Kernel) -> Kernel:
     """Compile a kernel when it is first called, and keep the result on disk for the next process.
 
+    What is kept is looked up by the kernel's own file alone: so a kernel calls none of another file (a test sees to it), and
+    after a change here what is kept has to go (`make clean`).
+
     Floating-point rules stay those of IEEE 754: sums keep their order, so that results repeat, and NaN stays NaN.
     """
     try:

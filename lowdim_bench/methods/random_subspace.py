@@ -48,10 +48,10 @@ def default_operator(full_dimension: int) -> OperatorName:
 
 
 def operator_identity(identity: dict[str, Any], operator: OperatorName) -> dict[str, Any]:
-    """The identity of a method with an operator. signed_hash goes unsaid: what was recorded while it was the default keeps its
-    name, and does not mix with what "auto" gives now."""
-    rest = {name: value for name, value in identity.items() if name != "operator"}
-    return rest if operator == "signed_hash" else rest | {"operator": operator}
+    """The identity of a method with an operator, which is always said, and for "auto" by what it stands for: a later default
+    must not pass for this one."""
+    chosen = f"sparse_signs up to {_SMALL}, else signed_hash" if operator == "auto" else operator
+    return identity | {"operator": chosen}
 
 
 def random_subspace(setting: Setting, operator: OperatorName, through: Tensor) -> AffineSubspace:

@@ -72,6 +72,8 @@ class MeteredProblem:
     def loss_and_gradient(self, weights: Tensor, examples: Tensor | None) -> tuple[Tensor, Tensor]:
         """Loss (P,) and gradient (P, D) at weights (P, D); charged to every row's ledger."""
         self._check_rows(weights)
+        if examples is not None and (examples.ndim != 2 or len(examples) != len(weights)):
+            raise ValueError(f"examples have shape {tuple(examples.shape)}; these trials take ({len(weights)}, B)")
         self.charge(examples)
         return self._problem.loss_and_gradient(weights, examples)
 

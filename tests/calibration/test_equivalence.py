@@ -46,7 +46,24 @@ def test_a_known_factor_is_found_and_covered(factor: float) -> None:
     noisy = made_up(factor, 40, noise=0.2)
     assert noisy.low < factor < noisy.high
     assert noisy.high / noisy.low < 1.15
-    assert noisy.equivalent == (0.95 <= noisy.multiplier <= 1.05)
+    assert noisy.verdict == ("yes" if factor == 1.0 else "no")
+
+
+def test_an_interval_that_crosses_what_is_allowed_decides_nothing() -> None:
+    found = made_up(0.95, 40, noise=0.2)
+    assert found.low < 0.95 < found.high
+    assert found.verdict == "undecided"
+
+
+def test_an_operator_that_diverges_where_the_dense_one_does_not_is_none() -> None:
+    exact = np.exp(np.array([[3.0, 2.0, 1.0, 0.0]] * 20) + np.linspace(0, 1, 20)[:, None])
+    broken = exact.copy()
+    broken[3, 0] = np.nan
+    task = make_task(BLOBS)
+    assert equivalence._equivalence(task, "signed_hash", KS, exact, exact).verdict == "yes"
+    found = equivalence._equivalence(task, "signed_hash", KS, exact, broken)
+    assert (found.seeds, found.diverged, found.verdict) == (19, 1, "no")
+    assert equivalence._equivalence(task, "signed_hash", KS, broken, exact).diverged == 0
 
 
 def test_the_interval_narrows_with_the_seeds_and_what_pairs_them_does_not_widen_it() -> None:
@@ -98,7 +115,7 @@ def test_trainings_in_half_as_many_dimensions_need_twice_the_k(monkeypatch: pyte
     )
     assert [row.operator for row in found] == ["hadamard", "shared_gaussian"]
     assert 1.6 < found[0].multiplier < 2.6
-    assert not found[0].equivalent
+    assert found[0].verdict == "no"
     assert found[1].low < 1 < found[1].high
     assert seen[-1] == (3 * 3 * 24, 3 * 3 * 24)
     assert seen == sorted(seen)

@@ -53,7 +53,8 @@ def test_two_workers_on_one_machine_take_half_each(monkeypatch: pytest.MonkeyPat
 def test_a_container_s_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with_free(100_000, monkeypatch, tmp_path)
     (tmp_path / "memory.max").write_text(f"{300 * MEGABYTE}\n")
-    (tmp_path / "memory.current").write_text(f"{100 * MEGABYTE}\n")
+    (tmp_path / "memory.current").write_text(f"{150 * MEGABYTE}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 7\ninactive_file {50 * MEGABYTE}\nactive_file 3\n")
     monkeypatch.setattr(memory, "_GROUP", tmp_path)
     second = sizes(PackMemory("cpu", neighbours=1), TRIALS, megabytes_each=20)[1]
     assert second == pytest.approx(0.7 * 200 / 20, rel=0.2)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lowdim_bench.kernels import compiling
-from lowdim_bench.kernels.softmax import cross_entropy_rows, exponentials, softmax_rows
+from lowdim_bench import kernels
+from lowdim_bench.kernels import compiling, mlp
+from lowdim_bench.kernels.mlp import cross_entropy_rows, exponentials, softmax_rows
 
 
 def test_a_kernel_that_cannot_be_kept_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,3 +57,19 @@ def test_of_equal_logits_the_first_counts() -> None:
 def test_the_command_line_starts_without_the_compiler() -> None:
     code = "import sys, lowdim_bench.cli; sys.exit('numba' in sys.modules or 'llvmlite' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_no_kernel_calls_one_of_another_file() -> None:
+    """What is compiled is looked up by the caller's file: after a change in another one it would go on with the old code."""
+    for file in Path(kernels.__file__).parent.glob("*.py"):
+        imported = re.findall(r"^(?:from|import) (lowdim_bench\S*)", file.read_text(), flags=re.MULTILINE)
+        assert set(imported) <= {"lowdim_bench.kernels.compiling"}, file.name
+
+
+@pytest.mark.parametrize("wrong", [-1, 20, 10**12])
+def test_an_example_outside_the_data_is_an_error_and_no_crash(wrong: int) -> None:
+    widths, size = np.array([3, 2]), 3 * 2 + 2
+    arguments = np.zeros((1, size), np.float32), np.zeros((20, 3), np.float32), np.zeros(20, np.int64)
+    examples, losses = np.array([[0, wrong]]), np.empty(1, np.float32)
+    with pytest.raises(IndexError, match="outside the data"):
+        mlp.loss_and_gradient(*arguments, examples, widths, losses, np.empty((1, size), np.float32))

@@ -53,9 +53,11 @@ def test_every_operator_is_a_method_of_its_own() -> None:
     assert MethodChoice(name="random_subspace").method_digest in digests
 
 
-def test_what_was_recorded_with_the_signed_hash_as_default_is_still_found_under_its_name() -> None:
-    assert parse_choice("random_subspace,operator=signed_hash").method_digest == "fef6668446026e36"
-    assert parse_choice("burn_in_subspace,operator=signed_hash").method_digest == "356a3c7d985092ff"
+def test_the_default_s_digest_is_that_of_no_operator_and_of_no_earlier_default() -> None:
+    earlier = {"random_subspace": "fef6668446026e36", "burn_in_subspace": "356a3c7d985092ff"}  # signed_hash, unsaid
+    for name, digest in earlier.items():
+        explicit = [parse_choice(f"{name},operator={kind}").method_digest for kind in ("signed_hash", "sparse_signs")]
+        assert len({digest, MethodChoice(name=name).method_digest, *explicit}) == 4
 
 
 def test_a_plain_hash_stays_plain() -> None:

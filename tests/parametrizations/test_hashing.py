@@ -186,3 +186,16 @@ def test_nobody_changes_the_shared_basis_by_accident() -> None:
     operator.tensors()["basis"].zero_()
     operator.columns_at(torch.tensor([0, 2])).zero_()
     assert torch.equal(SharedGaussian(3, 50, 0, CPU).matrix(), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["compiled", "torch"])
+def test_numbers_of_another_shape_are_refused(dtype: torch.dtype) -> None:
+    packed = SignedHash.pack([SignedHash(7, 50, seed, torch.device("cpu")) for seed in range(2)])
+    for shape in [(2, 6), (2, 8), (1, 7), (3, 7), (7,)]:
+        with pytest.raises(ValueError, match="these maps take"):
+            packed.forward(torch.zeros(shape, dtype=dtype))
+    for shape in [(2, 49), (2, 51), (1, 50)]:
+        with pytest.raises(ValueError, match="these maps take"):
+            packed.adjoint(torch.zeros(shape, dtype=dtype))
+        with pytest.raises(ValueError, match="these maps take"):
+            packed.forward(torch.zeros(2, 7, dtype=dtype), offset=torch.zeros(shape, dtype=dtype))

@@ -217,6 +217,8 @@ def test_many_gradients_are_not_had_for_the_price_of_one() -> None:
     many = torch.zeros(50, BLOBS_DIMENSION)
     with pytest.raises(ValueError, match="weights have shape"):
         problem.loss_and_gradient(many, torch.zeros(50, 16, dtype=torch.int64))
+    with pytest.raises(ValueError, match="examples have shape"):
+        problem.loss_and_gradient(many[:1], torch.zeros(50, 16, dtype=torch.int64))
     with pytest.raises(ValueError, match="weights have shape"):
         problem.train_metrics(many)
     assert ledgers[0].spent == Spending()

@@ -1,7 +1,7 @@
 """Linear maps A from R^k to R^D: the directions in which training may move.
 
 Each operator works for one trial or, packed with others of its kind, for P trials at once. Columns have unit norm, so that a
-step in theta is a step of the same length in weights. A seeded operator is regenerated from its seed and stores nothing.
+step in theta is a step of the same length in weights. A seeded operator can be drawn from its seed again.
 """
 
 from lowdim_bench.parametrizations.operators.base import Operator, PackedOperator, pack, stack

@@ -110,8 +110,12 @@ class PackedHash(PackedOperator):
     def __init__(self, code: Tensor, scale: Tensor) -> None:
         """`code` (P, entries, D) int32, 2K where a row has no such entry; `scale` (P, K) float32."""
         self.code, self.scale = code, scale
+        self._full = torch.Size([code.shape[0], code.shape[2]])
 
     def forward(self, theta: Tensor, offset: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        _check(theta, self.scale.shape)
+        for full in (offset, out):
+            _check(full, self._full)
         if not _is_native(theta, offset):
             values = theta * self.scale
             table = pad(torch.stack([values, -values], dim=2).flatten(1), (0, 1))
@@ -126,6 +130,7 @@ class PackedHash(PackedOperator):
         return out
 
     def adjoint(self, weights: Tensor) -> Tensor:
+        _check(weights, self._full)
         if not _is_native(weights):
             repeated = weights.unsqueeze(1).expand(self.code.shape).flatten(1)
             sums = weights.new_zeros(len(weights), 2 * self.scale.shape[1] + 1)
@@ -141,6 +146,12 @@ class PackedHash(PackedOperator):
     def keep(self, rows: Tensor) -> Self:
         rows = rows.to(self.code.device)
         return type(self)(self.code[rows], self.scale[rows])
+
+
+def _check(values: Tensor | None, shape: torch.Size) -> None:
+    """Raises ValueError for another shape: the kernels would read and write beyond the end."""
+    if values is not None and values.shape != shape:
+        raise ValueError(f"got numbers of shape {tuple(values.shape)}; these maps take {tuple(shape)}")
 
 
 def _is_native(*tensors: Tensor | None) -> bool:

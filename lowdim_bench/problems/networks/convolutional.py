@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lowdim_bench.kernels import pooling
-from lowdim_bench.kernels.softmax import softmax_rows
+from lowdim_bench.kernels.mlp import softmax_rows
 from lowdim_bench.problems.networks.base import Layout, PackedNetwork, runs_compiled
 from lowdim_bench.specs.problem import ResNetwork
 
@@ -22,7 +22,11 @@ that their memory is used again rather than asked for anew."""
 
 
 class _PerTrialNetwork(PackedNetwork):
-    """Convolutional networks run one trial at a time: on a CPU, grouped convolutions are slower than a loop."""
+    """Convolutional networks run one trial at a time: on a CPU, grouped convolutions are slower than a loop.
+
+    Each works on a copy of its parameters: the last bits of a convolution depend on how its tensors lie in memory, and a row of
+    a pack starts anywhere.
+    """
 
     @abstractmethod
     def forward_one(self, parts: Sequence[Tensor], images: Tensor) -> Tensor:
@@ -36,7 +40,10 @@ class _PerTrialNetwork(PackedNetwork):
             inputs[0 if shared else row].to(memory_format=torch.channels_last) for row in range(1 if shared else pack)
         ]
         return torch.stack(
-            [self.forward_one([part[row] for part in parts], images[0 if shared else row]) for row in range(pack)]
+            [
+                self.forward_one([part[row].clone() for part in parts], images[0 if shared else row])
+                for row in range(pack)
+            ]
         )
 
 
@@ -69,17 +76,17 @@ class ConvNet(_PerTrialNetwork):
         convolutions, which are near the machine's limit."""
         if not runs_compiled(weights):
             return super().loss_and_gradient(weights, inputs, labels, examples)
-        gradients = torch.zeros(weights.shape)
-        slots = self.split(gradients)
-        losses = []
-        for row, parts in enumerate(zip(*self.split(weights), strict=True)):
+        losses, gradients = [], torch.empty(weights.shape)
+        for row, vector in enumerate(weights):
+            parts = [part[0] for part in self.split(vector.clone().unsqueeze(0))]
+            gradient = torch.zeros(vector.shape)
+            slots = [slot[0] for slot in self.split(gradient.unsqueeze(0))]
             own = torch.arange(len(labels)) if examples is None else examples[row]
             loss = 0.0
             for some in own.split(_EXAMPLES_AT_ONCE):
-                loss += self._accumulate(
-                    parts, inputs[some], labels[some], len(some) / len(own), [s[row] for s in slots]
-                )
+                loss += self._accumulate(parts, inputs[some], labels[some], len(some) / len(own), slots)
             losses.append(loss)
+            gradients[row] = gradient
         return torch.tensor(losses), gradients
 
     def _accumulate(
@@ -87,10 +94,8 @@ class ConvNet(_PerTrialNetwork):
     ) -> float:
         """`share` of the mean loss of one parameter vector on images (B, channels, height, width); adds as much of its
         gradient to the slots."""
-        pooled, sums = (
-            [images.to(memory_format=torch.channels_last)],
-            [],
-        )  # not `contiguous`, which does nothing for one channel
+        pooled = [images.to(memory_format=torch.channels_last)]  # `contiguous` does nothing where there is one channel
+        sums: list[Tensor] = []
         for index in range(0, len(parts) - 2, 2):
             sums.append(functional.conv2d(pooled[-1], parts[index], parts[index + 1], padding=1))
             pooled.append(_relu_pool(sums[-1]))
