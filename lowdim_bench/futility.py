@@ -17,7 +17,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest
 
 from lowdim_bench.records import CurvePoint, TrialResult
 from lowdim_bench.seeds import derive
@@ -100,5 +99,7 @@ def proportion_interval(hits: int, n: int) -> tuple[float | None, float | None]:
     """Clopper and Pearson's exact 95 % interval of a share (1934); (None, None) for n = 0."""
     if not n:
         return None, None
+    from scipy.stats import binomtest  # takes a second to import, and workers do not need it
+
     interval = binomtest(hits, n).proportion_ci(method="exact")
     return float(interval.low), float(interval.high)

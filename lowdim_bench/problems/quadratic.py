@@ -6,7 +6,7 @@ from typing import final
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import ndtri
 from torch import Tensor
 
 from lowdim_bench.errors import UserError
@@ -29,7 +29,7 @@ def eigenvalues(spectrum: Spectrum, dimension: int) -> np.ndarray:
         values = np.where(np.arange(dimension) < spectrum.high_count, 1.0, spectrum.low)
     else:
         # Logarithms first: a wide spectrum overflows.
-        logarithms = spectrum.sigma * stats.norm.ppf((np.arange(dimension) + 0.5) / dimension)
+        logarithms = spectrum.sigma * ndtri((np.arange(dimension) + 0.5) / dimension)
         values = np.exp(np.clip(logarithms, -100, 100))
     ratio = values.max() / values.min()
     if ratio > _WIDEST_SPECTRUM:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import ceil, exp, floor, log, sqrt
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from lowdim_bench.records import TrialResult
 from lowdim_bench.specs import ThresholdSpec
@@ -83,7 +83,8 @@ def quantile_interval(level: float, k_low: int, k_high: int, found: Sequence[Bra
     """Order statistics of the outer ends of the brackets; the quantile itself is that of `Shares`."""
     n = len(found)
     middle = exp(float(Shares.of(found, k_low, k_high).quantiles(np.array([level]))[0]))
-    lower, upper = int(binom.ppf(0.025, n, level)) if n else 0, int(binom.ppf(0.975, n, level)) + 1 if n else 1
+    below = bdtr(np.arange(n + 1), n, level)  # binomial probabilities of at most 0, 1, ..., n
+    lower, upper = int(np.searchsorted(below, 0.025)), int(np.searchsorted(below, 0.975)) + 1
     failed, reached = sorted(item.failed for item in found), sorted(item.reached for item in found)
     low = failed[lower - 1] + 1 if lower >= 1 else k_low
     high = reached[upper - 1] if upper <= n else k_high + 1

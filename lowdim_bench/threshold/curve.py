@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from lowdim_bench.records import TrialResult
 from lowdim_bench.specs import ThresholdSpec
@@ -56,8 +56,8 @@ def _of_brackets(found: Sequence[Bracket], at: FloatArray) -> FloatArray:
     failed, reached = (np.array([getattr(item, name) for item in found])[:, None] for name in ("failed", "reached"))
     sure, possible = (reached <= at).sum(axis=0), (failed < at).sum(axis=0)
     n = len(found)
-    low = np.where(sure > 0, beta.ppf(TAIL, np.maximum(sure, 1), n - sure + 1), 0.0)
-    high = np.where(possible < n, beta.ppf(1 - TAIL, possible + 1, np.maximum(n - possible, 1)), 1.0)
+    low = np.where(sure > 0, betaincinv(np.maximum(sure, 1), n - sure + 1, TAIL), 0.0)
+    high = np.where(possible < n, betaincinv(possible + 1, np.maximum(n - possible, 1), 1 - TAIL), 1.0)
     return np.column_stack([(sure + possible) / (2 * n) if n else np.full(at.shape, 0.5), low, high])
 
 
@@ -66,4 +66,4 @@ def _local(spec: ThresholdSpec, rates: Counts, at: FloatArray) -> FloatArray:
     near = [rates.between(k / spec.precision, k * spec.precision) for k in at.tolist()]
     hits, trials = np.array(near, dtype=np.float64).reshape(-1, 2).T
     a, b = hits + 0.5, trials - hits + 0.5
-    return np.column_stack([a / (a + b), beta.ppf(TAIL, a, b), beta.ppf(1 - TAIL, a, b)])
+    return np.column_stack([a / (a + b), betaincinv(a, b, TAIL), betaincinv(a, b, 1 - TAIL)])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import log
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtr, bdtrc
 
 from lowdim_bench.specs import ThresholdSpec
 from lowdim_bench.threshold.counts import Counts
@@ -38,12 +38,12 @@ def bracket_first_rise(spec: ThresholdSpec, counts: Counts, peak: int) -> RiseBr
     reached = below = None
     for index, k in enumerate(ks):
         hits, trials = rise.between(_window_end(ks[index::-1], rise, k, spec.precision), k)
-        if binom.sf(hits - 1, trials, level) <= ERROR:
+        if bdtrc(hits - 1, trials, level) <= ERROR:
             reached = k
             break
     for index, k in reversed(list(enumerate(ks))):
         hits, trials = rise.between(k, _window_end(ks[index:], rise, k, spec.precision))
-        if (reached is None or k < reached) and binom.cdf(hits, trials, level) <= ERROR:
+        if (reached is None or k < reached) and bdtr(hits, trials, level) <= ERROR:
             below = k
             break
     return RiseBracket(below, reached)
