@@ -59,15 +59,15 @@ def measure(subspace: AffineSubspace, k: int, initial: Tensor, seed: int, prepar
     rank, evidence = _rank(subspace)
     if rank > k:
         raise AuditFailure(f"the map has rank {rank}, more than the trial's k = {k}")
-    bits = _offset_bits(subspace, initial) + _operator_bits(subspace, seed)
+    bits = _offset_bits(subspace, initial) + _operator_bits(subspace, seed) + _start_bits(subspace, initial)
     seen = preparation.gradient_evaluations or preparation.evaluations or preparation.examples
     return Audit(
         measured_k=rank,
         rank_evidence=evidence,
         affine=True,
         side_information_bits=bits,
-        # What the seed does not give was made from something: without it being metered, that is no cold start either.
-        track="prepared" if seen or bits > BITS_PER_FOREIGN_SEED else "cold",
+        # What the trial's seed does not give was made from something, a seed picked among many too: no cold start.
+        track="prepared" if seen or bits > 0 else "cold",
     )
 
 
@@ -128,6 +128,18 @@ def _offset_bits(subspace: AffineSubspace, initial: Tensor) -> float:
         if torch.equal(zeroed & told, mask & told) or torch.equal(zeroed & told, ~mask & told):
             return bits
     return bits + subset_bits(int((initial != 0).sum()), int(zeroed.sum()))
+
+
+def _start_bits(subspace: AffineSubspace, initial: Tensor) -> float:
+    """Bits of where theta starts, beyond zeros and the initial weights of a mask: an answer may hide there too."""
+    start, operator = subspace.start, subspace.operator
+    if isinstance(operator, FullSpace):
+        return 0.0  # trained over; k = D says it all
+    foreign = start != 0
+    if isinstance(operator, Coordinates):
+        foreign &= start != initial[operator.indices]
+    numbers = int(foreign.sum())
+    return BITS_PER_NUMBER * numbers + subset_bits(operator.k, numbers)
 
 
 def _operator_bits(subspace: AffineSubspace, seed: int) -> float:

@@ -14,24 +14,25 @@ from lowdim_bench.threshold.first_rise import next_on_first_rise
 from lowdim_bench.threshold.information import most_informative
 
 
-def plan_round(task: Task, k_low: int, k_high: int, results: Sequence[TrialResult]) -> tuple[Trial, ...]:
+def plan_round(
+    task: Task, k_low: int, k_high: int, results: Sequence[TrialResult], first_replicate: int = 0
+) -> tuple[Trial, ...]:
     """The trials of the round after the last one in `results`, by replicate; empty when the sweep is finished.
 
     `results` are all of the rounds so far, in any order. A sweep is finished when k* of the ranked target is found or lies
     beyond the range (see `threshold.estimate`), or when `trials` are spent. A method allows k_low <= k <= k_high.
 
-    In the Bayesian design the i-th trial of a sweep is replicate i, so that two methods share initializations and batch
-    orders. In the bisection design a replicate goes on for several rounds, with one trial in each.
+    In the Bayesian design the i-th trial of a sweep is replicate `first_replicate` + i, so that two methods share
+    initializations and batch orders. In the bisection design a replicate goes on for several rounds, with one trial in each.
     """
     spec = task.threshold
     size = min(spec.trials_per_round, spec.trials - len(results))
     if size <= 0:
         return ()
     number = max((result.trial.round for result in results), default=-1) + 1
-    first_new = max((result.trial.replicate for result in results), default=-1) + 1
+    first_new = max((result.trial.replicate for result in results), default=first_replicate - 1) + 1
     if k_low == k_high:
-        observations = sum(result.status != "failed" for result in results)
-        asked = _fresh([k_low] * min(size, spec.minimum_replicates - observations), first_new)
+        asked = _fresh([k_low] * min(size, spec.minimum_replicates - len(results)), first_new)
     elif not results:
         asked = _fresh(spread(k_low, k_high, size), first_new)
     else:

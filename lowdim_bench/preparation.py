@@ -86,7 +86,7 @@ def prepare_pack(problem: Problem, task: Task, method: Method, trials: Sequence[
 
 
 def _start(problem: Problem, task: Task, method: Method, trial: Trial) -> Prepared:
-    ledger = Ledger(limit=task.preparation.gradient_evaluations)
+    ledger = Ledger(task.preparation.gradient_evaluations, problem.example_count)
     metered = MeteredProblem(problem, [trial.replicate], [ledger])
     # Not a function of k: nested bases, and so the pairing of trials of one replicate, rest on that.
     seed = derive("method", task.name, trial.replicate)

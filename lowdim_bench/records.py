@@ -37,6 +37,20 @@ class Spending(Spec):
     examples: Count = 0
     evaluations: Count = 0
     """Full passes over the training set without a gradient."""
+    labels: Count = 0
+    """Of preparation: different training examples, and so labels, that were looked at."""
+
+
+def operations(spent: Spending, forward: int, example_count: int | None) -> int:
+    """Floating-point operations of what was spent, where one example's forward pass takes `forward`.
+
+    A backward pass counts twice a forward pass, as is usual (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). Without
+    examples, where every gradient is the exact one, `forward` is of the whole problem.
+    """
+    if example_count is None:
+        return forward * (3 * spent.gradient_evaluations + spent.evaluations)
+    without_gradient = spent.evaluations * example_count
+    return forward * (3 * (spent.examples - without_gradient) + without_gradient)
 
 
 class Audit(Spec):
@@ -87,7 +101,7 @@ class TrialResult(Spec):
     """One finished trial.
 
     diverged: its loss was not finite in the end; targets that it reached before stand, the others count as not reached.
-    failed: the method's own fault, which stops its sweep.
+    failed: its method broke its contract, or it took its worker down in every attempt; counts as not reached.
     """
 
     trial: Trial
@@ -104,6 +118,10 @@ class TrialResult(Spec):
     futility: tuple[FutilityCall, ...] = ()
     """At most one for each learning-rate multiplier. A run that was given up did not reach its remaining targets."""
     seconds: Annotated[float, Field(ge=0)] = 0.0
+    certificate: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """SHA-256 of the certificate of a trial that reached the ranked target; see `lowdim_bench.certificates`."""
+    uncertified: str = ""
+    """Why there is none although the trial reached it."""
 
     def reached(self, target: str) -> bool:
         """Whether the target of that name was reached."""
@@ -138,6 +156,11 @@ class Price(Spec):
     """None where no trial was audited."""
     gradient_evaluations: Count
     examples: Count
+    evaluations: Count
+    labels: Count
+    """Different training examples that preparation looked at."""
+    spent: tuple[Spending, ...] = ()
+    """What each trial near k* spent on its preparation."""
 
 
 def price(results: Sequence[TrialResult], estimate: Estimate) -> Price | None:
@@ -151,6 +174,9 @@ def price(results: Sequence[TrialResult], estimate: Estimate) -> Price | None:
         side_information_bits=max(bits, default=None),
         gradient_evaluations=max(result.preparation.gradient_evaluations for result in near),
         examples=max(result.preparation.examples for result in near),
+        evaluations=max(result.preparation.evaluations for result in near),
+        labels=max(result.preparation.labels for result in near),
+        spent=tuple(result.preparation for result in near),
     )
 
 

@@ -1,5 +1,6 @@
 """Problems: data, network, and a metered loss over flat parameters."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,7 +15,18 @@ from lowdim_bench.problems.quadratic import QuadraticProblem
 from lowdim_bench.specs import Task
 from lowdim_bench.specs.problem import Classification
 
-__all__ = ["BatchOrder", "Block", "Ledger", "MeteredProblem", "Metrics", "Problem", "build", "layout", "load_arrays"]
+__all__ = [
+    "BatchOrder",
+    "Block",
+    "Ledger",
+    "MeteredProblem",
+    "Metrics",
+    "Problem",
+    "build",
+    "forward_operations",
+    "layout",
+    "load_arrays",
+]
 
 
 def build(task: Task, arrays: Mapping[str, np.ndarray], device: str = "cpu") -> Problem:
@@ -30,3 +42,20 @@ def layout(task: Task, arrays: Mapping[str, np.ndarray]) -> tuple[Block, ...]:
         classes = int(arrays["y_train"].max()) + 1
         return build_network(task.problem.network, arrays["x_train"].shape[1:], classes).blocks
     return QuadraticProblem(task, torch.device("cpu")).blocks
+
+
+def forward_operations(task: Task, arrays: Mapping[str, np.ndarray]) -> int:
+    """Floating-point operations of the loss at one example, or of a whole well: products and convolutions, as torch counts
+    them (a multiplication and an addition are two)."""
+    if not isinstance(task.problem, Classification):
+        return 2 * task.problem.dimension**2
+    shape = arrays["x_train"].shape[1:]
+    network = build_network(task.problem.network, shape, int(arrays["y_train"].max()) + 1)
+    if all(len(block.shape) == 2 for block in network.blocks if block.role == "weight"):
+        return 2 * sum(math.prod(block.shape) for block in network.blocks if block.role == "weight")
+    from torch.utils.flop_counter import FlopCounterMode  # takes a second to import
+
+    weights = torch.zeros(1, network.full_dimension)
+    with FlopCounterMode(display=False) as counter:
+        network.forward(network.split(weights), torch.zeros(1, 1, *shape))
+    return counter.get_total_flops()

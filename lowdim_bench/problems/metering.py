@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from lowdim_bench.errors import BudgetExceeded
@@ -13,35 +14,56 @@ from lowdim_bench.records import Spending
 
 
 class Ledger:
-    """Counts what one trial spends in one phase; refuses gradient evaluations beyond a limit."""
+    """Counts what one trial spends in one phase; refuses what goes beyond a limit.
 
-    def __init__(self, limit: int | None = None) -> None:
+    A gradient on a batch and a pass over all examples without one each count as one evaluation towards `limit`. With
+    `example_count` it also tells how many different examples were looked at.
+    """
+
+    def __init__(self, limit: int | None = None, example_count: int | None = None) -> None:
         self._limit = limit
         self._gradients = 0
         self._examples = 0
         self._evaluations = 0
+        self._seen = None if example_count is None else torch.zeros(example_count, dtype=torch.bool)
 
     def check(self, count: int) -> None:
-        """Raises `BudgetExceeded` where `count` more gradient evaluations are not allowed."""
-        if self._limit is not None and self._gradients + count > self._limit:
+        """Raises `BudgetExceeded` where `count` more evaluations are not allowed."""
+        asked = self._gradients + self._evaluations + count
+        if self._limit is not None and asked > self._limit:
             raise BudgetExceeded(
-                f"it asked for {self._gradients + count} gradient evaluations; the task allows {self._limit} a trial"
+                f"it asked for {asked} gradient and full evaluations; the task allows {self._limit} a trial"
             )
 
-    def charge_gradients(self, count: int, examples: int) -> None:
-        """Write down `count` gradients of `examples` examples each. Raises `BudgetExceeded` beforehand."""
+    def charge_gradients(self, count: int, examples: int, which: Tensor | None = None) -> None:
+        """Write down `count` gradients of `examples` examples each. Raises `BudgetExceeded` beforehand.
+
+        `which` (B,) are the indices of the examples, None for all of them.
+        """
         self.check(count)
         self._gradients += count
         self._examples += count * examples
+        self._see(which)
 
     def charge_evaluation(self, examples: int) -> None:
-        """Write down a pass without gradient over `examples` examples."""
+        """Write down a pass without gradient over all `examples` examples. Raises `BudgetExceeded` beforehand."""
+        self.check(1)
         self._evaluations += 1
         self._examples += examples
+        self._see(None)
+
+    def _see(self, which: Tensor | None) -> None:
+        if self._seen is not None:
+            self._seen[slice(None) if which is None else which.cpu()] = True
 
     @property
     def spent(self) -> Spending:
-        return Spending(gradient_evaluations=self._gradients, examples=self._examples, evaluations=self._evaluations)
+        return Spending(
+            gradient_evaluations=self._gradients,
+            examples=self._examples,
+            evaluations=self._evaluations,
+            labels=0 if self._seen is None else int(self._seen.sum()),
+        )
 
 
 class MeteredProblem:
@@ -83,8 +105,8 @@ class MeteredProblem:
         For who plays a recorded step back: what is recorded is Python's work no more, and nobody else would count it.
         """
         seen = self._problem.example_count or 0 if examples is None else examples.shape[1]
-        for ledger in self.ledgers:
-            ledger.charge_gradients(1, seen)
+        for row, ledger in enumerate(self.ledgers):
+            ledger.charge_gradients(1, seen, None if examples is None else examples[row])
 
     def train_metrics(self, weights: Tensor) -> Metrics:
         """Metrics on the full training set at weights (P, D); charged to every row's ledger."""

@@ -141,6 +141,7 @@ class PreparationBudget(Spec):
     """The most that one trial may spend before its k-dimensional training."""
 
     gradient_evaluations: Annotated[int, Field(ge=0)]
+    """Gradients over all D parameters, and full passes over the training set without one, together."""
 
 
 class Futility(Spec):

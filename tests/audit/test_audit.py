@@ -319,6 +319,27 @@ def test_burn_in_pays_for_all_weights_that_moved_and_none_that_did_not() -> None
     assert measure(FullSpace(D), offset=ZERO, start=moved).side_information_bits == 0  # trained over; k = D says it all
 
 
+@pytest.mark.parametrize("count", [1, 5])
+def test_an_answer_in_where_theta_starts_pays_for_its_numbers_and_their_places(count: int) -> None:
+    start = torch.zeros(5)
+    start[:count] = 0.25
+    measured = measure(hashed(), start=start)
+    assert measured.side_information_bits == pytest.approx(32 * count + math.log2(math.comb(5, count)))
+    assert measured.track == "prepared"
+
+
+def test_a_mask_starts_at_initial_weights_for_free_and_pays_for_rewound_ones() -> None:
+    mask = Coordinates.random(7, D, SEED, CPU)
+    assert measure(mask, offset=ZERO, start=INITIAL[mask.indices]).side_information_bits == 0
+    rewound = INITIAL[mask.indices] + 0.5
+    assert measure(mask, offset=ZERO, start=rewound).side_information_bits == 32 * 7
+
+
+def test_a_seed_of_ones_own_is_no_cold_start() -> None:
+    assert measure(hashed()).track == "cold"
+    assert measure(hashed(seed=SEED + 1)).track == "prepared"
+
+
 @pytest.mark.parametrize(
     ("spent", "track"),
     [

@@ -13,6 +13,7 @@ from lowdim_bench import problems
 from lowdim_bench.errors import BudgetExceeded, UserError
 from lowdim_bench.problems import BatchOrder, Ledger, MeteredProblem
 from lowdim_bench.records import Spending
+from lowdim_bench.specs import load_task
 from tests.problems.small import BLOBS, BLOBS_DIMENSION, WELL, blobs, make_task, small_problem
 
 TASK = make_task(BLOBS)
@@ -180,13 +181,27 @@ def test_layout_tells_the_blocks_without_a_problem() -> None:
     assert problems.layout(well, {}) == small_problem(well).blocks
 
 
+def test_forward_operations_of_dense_layers_convolutions_and_wells() -> None:
+    assert problems.forward_operations(TASK, blobs()) == 2 * (6 * 5 + 5 * 3)
+    well = make_task(WELL)
+    assert problems.forward_operations(well, {}) == 2 * WELL["problem"]["dimension"] ** 2
+    conv2 = load_task("mnist-conv2")
+    images = {"x_train": np.zeros((2, 1, 28, 28)), "y_train": np.array([0, 9])}
+    blocks = [block for block in problems.layout(conv2, images) if block.role == "weight"]
+    # Convolutions pad, and are followed by pooling that halves each side; a dense layer follows.
+    positions = [28 * 28, 14 * 14, 1]
+    assert problems.forward_operations(conv2, images) == sum(
+        2 * math.prod(block.shape) * places for block, places in zip(blocks, positions, strict=True)
+    )
+
+
 def metered(*limits: int | None) -> tuple[MeteredProblem, list[Ledger]]:
     ledgers = [Ledger(limit) for limit in limits]
     return MeteredProblem(PROBLEM, list(range(len(limits))), ledgers), ledgers
 
 
 def test_each_gradient_and_each_evaluation_is_written_down_for_its_row() -> None:
-    problem, ledgers = metered(None, None, 3)
+    problem, ledgers = metered(None, None, 4)
     weights = torch.zeros(3, BLOBS_DIMENSION)
     problem.loss_and_gradient(weights, torch.zeros(3, 16, dtype=torch.int64))
     problem.loss_and_gradient(weights, None)
@@ -204,12 +219,33 @@ def test_a_gradient_beyond_the_limit_is_refused_and_not_written_down() -> None:
     weights = torch.zeros(1, BLOBS_DIMENSION)
     for _ in range(2):
         problem.loss_and_gradient(weights, None)
-    with pytest.raises(BudgetExceeded, match="it asked for 3 gradient evaluations; the task allows 2"):
+    with pytest.raises(BudgetExceeded, match="it asked for 3 gradient and full evaluations; the task allows 2"):
         problem.loss_and_gradient(weights, None)
     assert ledgers[0].spent.gradient_evaluations == 2
     ledgers[0].check(0)
     with pytest.raises(BudgetExceeded):
         ledgers[0].check(1)
+
+
+def test_a_full_evaluation_counts_towards_the_limit_for_weights_can_be_found_by_the_loss_alone() -> None:
+    problem, ledgers = metered(2)
+    weights = torch.zeros(1, BLOBS_DIMENSION)
+    problem.train_metrics(weights)
+    problem.loss_and_gradient(weights, None)
+    with pytest.raises(BudgetExceeded, match="it asked for 3 gradient and full evaluations"):
+        problem.train_metrics(weights)
+    assert ledgers[0].spent.evaluations == 1
+
+
+def test_labels_are_counted_once_however_often_they_are_looked_at() -> None:
+    ledger = Ledger(example_count=COUNT)
+    problem = MeteredProblem(PROBLEM, [0], [ledger])
+    weights = torch.zeros(1, BLOBS_DIMENSION)
+    for examples in ([3, 4, 4], [4, 5, 6]):
+        problem.loss_and_gradient(weights, torch.tensor([examples]))
+    assert (ledger.spent.labels, ledger.spent.examples) == (4, 6)
+    problem.train_metrics(weights)
+    assert ledger.spent.labels == COUNT
 
 
 def test_many_gradients_are_not_had_for_the_price_of_one() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lowdim_bench.errors import UserError
-from lowdim_bench.records import Audit, CurvePoint, Estimate, Outcome, Spending, Trial, TrialResult
+from lowdim_bench.records import Audit, CurvePoint, Estimate, Outcome, Spending, Trial, TrialResult, operations
 from lowdim_bench.seeds import derive
 
 TRIAL = Trial(k=4, replicate=2, round=1)
@@ -76,3 +76,11 @@ def test_seeds_depend_on_every_part_its_type_and_its_place() -> None:
     assert len(set(seeds)) == len(parts)
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert derive("initial weights", "digits-mlp", 0) == 7342863446711278403
+
+
+def test_operations_count_a_backward_pass_as_two_forward_ones() -> None:
+    spent = Spending(gradient_evaluations=10, examples=10 * 64 + 2 * 1000, evaluations=2)
+    assert operations(spent, 100, 1000) == 100 * (3 * 640 + 2000)
+    exact = Spending(gradient_evaluations=7, evaluations=2)
+    assert operations(exact, 100, None) == 100 * (3 * 7 + 2)
+    assert operations(Spending(), 100, 1000) == 0

@@ -94,12 +94,24 @@ def test_a_success_that_falls_again_is_searched_at_its_first_rise() -> None:
     assert len(seen) < 200
 
 
-def test_a_failed_replicate_is_not_asked_again() -> None:
-    asked = task(design="bisection")
+@pytest.mark.parametrize("design", ["bayesian", "bisection"])
+def test_replicates_count_from_the_first_one(design: str) -> None:
+    asked = task(design=design)
+    plain, shifted = plan_round(asked, 1, 4096, []), plan_round(asked, 1, 4096, [], first_replicate=1000)
+    assert [(trial.k, trial.replicate + 1000) for trial in plain] == [(trial.k, trial.replicate) for trial in shifted]
+    seen = [result(trial.k, trial.replicate, trial.k > 100) for trial in shifted]
+    assert min(trial.replicate for trial in plan_round(asked, 1, 4096, seen, first_replicate=1000)) >= 1000
+
+
+@pytest.mark.parametrize("design", ["bayesian", "bisection"])
+def test_a_failed_trial_is_planned_on_as_one_that_did_not_reach(design: str) -> None:
+    asked = task(design=design)
     first = [result(trial.k, trial.replicate, trial.k > 100) for trial in plan_round(asked, 1, 4096, [])]
-    broken = TrialResult(trial=first[3].trial, status="failed", reason="it raised")
-    seen = [*first[:3], broken, *first[4:]]
-    assert 3 not in {trial.replicate for trial in plan_round(asked, 1, 4096, seen)}
+    lost = TrialResult(trial=first[3].trial, status="failed", reason="it raised")
+    missed = result(lost.trial.k, lost.trial.replicate, False)
+    after_failing, after_missing = (plan_round(asked, 1, 4096, [*first[:3], one, *first[4:]]) for one in (lost, missed))
+    assert after_failing == after_missing
+    assert lost.trial.key not in {trial.key for trial in after_failing}
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])

@@ -14,7 +14,7 @@ from lowdim_bench.methods import Method, MethodChoice, Preparation, Setting, Tra
 from lowdim_bench.parametrizations import AffineSubspace, Coordinates, SignedHash
 from lowdim_bench.preparation import prepare_pack
 from lowdim_bench.problems import Ledger, MeteredProblem
-from lowdim_bench.records import Spending, Trial
+from lowdim_bench.records import Trial
 from lowdim_bench.specs import Task
 from tests.problems.small import BLOBS, BLOBS_DIMENSION, make_task, small_problem
 
@@ -123,8 +123,10 @@ def test_snapshots_hold_the_first_weights_those_of_every_so_many_steps_and_the_l
 def test_one_that_cannot_pay_for_the_next_training_leaves_the_others_training() -> None:
     task = make_task(BLOBS, {"preparation": {"gradient_evaluations": 24}})
     rich, poor, spare = prepare_pack(PROBLEM, task, choose("imp", rate=0.5), trials(30, 7, 14))
-    assert "it asked for 36 gradient evaluations; the task allows 24 a trial" in poor.failure
-    assert poor.ledger.spent == Spending(gradient_evaluations=24, examples=24 * 16)
+    assert "it asked for 36 gradient and full evaluations; the task allows 24 a trial" in poor.failure
+    spent = poor.ledger.spent
+    assert (spent.gradient_evaluations, spent.examples, spent.evaluations) == (24, 24 * 16, 0)
+    assert 64 <= spent.labels <= 70  # six epochs of four batches
     assert rich.subspace is not None
     assert spare.subspace is not None
     assert spare.ledger.spent.gradient_evaluations == 24

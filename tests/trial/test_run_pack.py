@@ -68,7 +68,7 @@ def well(changes: Mapping[str, Any] | None = None, **training: Any) -> Task:
 
 # What a method does wrong is its own failure, and no one else's.
 
-BUDGET = "gradient evaluations; the task allows 1000 a trial"
+BUDGET = "gradient and full evaluations; the task allows 1000 a trial"
 MISDEEDS = {
     "raises": ("preparation failed: ZeroDivisionError: it divided by zero", 0),
     "raises_later": ("preparation failed: KeyError: 'lost'", 2),
