@@ -2,6 +2,6 @@
 
 from lowdim_bench.threshold.curve import success_curve
 from lowdim_bench.threshold.estimation import Assessment, assess, estimate
-from lowdim_bench.threshold.pairing import paired_log_ratios
+from lowdim_bench.threshold.pairing import bootstrap_log_thresholds, paired_log_ratios
 
-__all__ = ["Assessment", "assess", "estimate", "paired_log_ratios", "success_curve"]
+__all__ = ["Assessment", "assess", "bootstrap_log_thresholds", "estimate", "paired_log_ratios", "success_curve"]

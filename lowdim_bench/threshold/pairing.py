@@ -73,27 +73,48 @@ def paired_log_ratios(
     sweep alone, then refits: the posterior median, or the quantile of the bracketed thresholds in the bisection design.
     Where success is not monotone only its first rise is fitted. NaN where a sweep has no observation.
     """
-    a, b = _sweep(spec, target, ranges_a, results_a), _sweep(spec, target, ranges_b, results_b)
-    if a is None or b is None:
-        return np.full(draws, np.nan)
+    sweeps = [(ranges_a, results_a), (ranges_b, results_b)]
+    a, b = bootstrap_log_thresholds(spec, target, sweeps, draws=draws, seed=seed)
+    return a - b
+
+
+def bootstrap_log_thresholds(
+    spec: ThresholdSpec,
+    target: str,
+    sweeps: Sequence[tuple[tuple[int, int], Sequence[TrialResult]]],
+    *,
+    draws: int = 1000,
+    seed: int,
+) -> list[FloatArray]:
+    """Bootstrap draws of ln k* of several sweeps of one task, (draws,) each; a sweep is ((k_low, k_high), results).
+
+    In one draw all sweeps see the same resampled replicates: those that the same sweeps have are drawn with replacement
+    together. See `paired_log_ratios`. NaN where a sweep has no observation.
+    """
+    made = [_sweep(spec, target, k_range, results) for k_range, results in sweeps]
     rng = np.random.default_rng(derive("paired log ratios", seed))
-    shared = sorted(set(a.replicates) & set(b.replicates))
-    times = _multiplicities(rng, len(shared), draws)
-    return _resampled(a, shared, times, rng).astype(np.float64) - _resampled(b, shared, times, rng)
+    owners: dict[int, tuple[int, ...]] = {}
+    for place, sweep in enumerate(made):
+        for replicate in sweep.replicates if sweep else ():
+            owners[replicate] = (*owners.get(replicate, ()), place)
+    times = [np.zeros((draws, len(sweep.replicates) if sweep else 0), dtype=np.int64) for sweep in made]
+    for members in sorted(set(owners.values()), key=lambda some: (-len(some), some)):
+        group = sorted(replicate for replicate, some in owners.items() if some == members)
+        drawn = _multiplicities(rng, len(group), draws)
+        for place in members:
+            sweep = made[place]
+            assert sweep is not None
+            rows = [sweep.replicates.index(replicate) for replicate in group]
+            times[place][:, rows] = drawn
+    return [
+        np.full(draws, np.nan) if sweep is None else sweep.log_thresholds(counts).astype(np.float64)
+        for sweep, counts in zip(made, times, strict=True)
+    ]
 
 
 def _multiplicities(rng: np.random.Generator, n: int, draws: int) -> IntArray:
     """How often each of n things is drawn in n draws with replacement: (draws, n)."""
-    return rng.multinomial(n, np.full(n, 1 / n), size=draws) if n else np.zeros((draws, 0), dtype=np.int64)
-
-
-def _resampled(sweep: _Sweep, shared: list[int], times: IntArray, rng: np.random.Generator) -> FloatArray:
-    place = {replicate: row for row, replicate in enumerate(sweep.replicates)}
-    alone = [row for replicate, row in place.items() if replicate not in set(shared)]
-    all_times = np.zeros((len(times), len(place)), dtype=np.int64)
-    all_times[:, [place[replicate] for replicate in shared]] = times
-    all_times[:, alone] = _multiplicities(rng, len(alone), len(times))
-    return sweep.log_thresholds(all_times)
+    return rng.multinomial(n, np.full(n, 1 / n), size=draws)
 
 
 def _sweep(spec: ThresholdSpec, target: str, k_range: tuple[int, int], results: Sequence[TrialResult]) -> _Sweep | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lowdim_bench.records import TrialResult
-from lowdim_bench.threshold import estimate, paired_log_ratios, success_curve
+from lowdim_bench.threshold import bootstrap_log_thresholds, estimate, paired_log_ratios, success_curve
 from tests.threshold.made_up import TARGET, play, result, results, spec, task
 
 RISING = {50: (0, 20), 80: (5, 20), 100: (10, 20), 125: (15, 20), 200: (20, 20)}
@@ -85,6 +85,18 @@ def test_ratios_are_reproducible_and_replicates_of_one_sweep_alone_are_resampled
     np.testing.assert_array_equal(ratios(1), ratios(1))
     assert not np.array_equal(ratios(1), ratios(2))
     assert ratios(1).std() > 0
+
+
+@pytest.mark.parametrize("places", [(0, 1, 2), (2, 0, 1)])
+def test_many_sweeps_are_resampled_together_where_they_share_replicates(places: tuple[int, ...]) -> None:
+    twice = results({2 * k: count for k, count in RISING.items()})
+    sweeps = [results(RISING), twice, results(RISING)[:60]]
+    drawn = bootstrap_log_thresholds(spec(), TARGET, [(FULL, sweeps[place]) for place in places], draws=300, seed=3)
+    by_sweep = dict(zip(places, drawn, strict=True))
+    paired, alone = by_sweep[1] - by_sweep[0], by_sweep[1] - by_sweep[2]
+    assert np.median(paired) == pytest.approx(np.log(2), abs=0.03)
+    assert paired.std() < 0.2 * alone.std()  # the same replicates in both, against forty that one of them has not
+    assert not np.isnan(np.stack(drawn)).any()
 
 
 def test_a_sweep_without_observations_has_no_ratio() -> None:

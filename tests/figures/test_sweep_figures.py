@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from lowdim_bench.figures import Fit, Point, phase_transition, render, wilson
+from lowdim_bench.figures import Fit, Point, Surface, phase_transition, render, success_surface, wilson
 from lowdim_bench.records import Estimate
 
 POINTS = (Point(8, 0, 4), Point(16, 2, 8), Point(32, 300, 300))
@@ -47,3 +49,17 @@ def test_equal_figures_are_equal_bytes() -> None:
         first, second = (render(phase_transition(POINTS, FIT, found, 0.5, "t"), kind) for _ in range(2))
         assert first == second
     assert first.startswith(b"\x89PNG")
+
+
+def test_a_surface_shows_each_rung_with_its_threshold() -> None:
+    ladder = [
+        Surface("train_loss <= 0.5", 0.5, POINTS, estimate(k_star=9, low=8, high=11)),
+        Surface("train_loss <= 0.1", 0.1, POINTS, estimate("above_range", low=2048)),
+    ]
+    specification = json.loads(render(success_surface(ladder, "imp on digits"), "json"))
+    cells, spans = (specification["datasets"][layer["data"]["name"]] for layer in specification["layer"])
+    assert [(cell["target"], cell["k"], cell["fraction"]) for cell in cells[:3]] == [
+        ("train_loss <= 0.5", 8, 0.0), ("train_loss <= 0.5", 16, 0.25), ("train_loss <= 0.5", 32, 1.0),
+    ]  # fmt: skip
+    assert [(span["low"], span["high"], span["label"]) for span in spans] == [(8, 11, "k* = 9 (8 to 11)")]
+    assert ">training dimension k<" in render(success_surface([], "nothing yet"), "svg").decode()

@@ -1,0 +1,23 @@
+"""Figures, each drawn once: as SVG and PNG for papers and runs, and as the same specification for pages and notebooks."""
+
+from lowdim_bench.figures.board import Profile, Threshold, pareto, performance_profiles, thresholds, win_matrix
+from lowdim_bench.figures.style import Figure, data, render
+from lowdim_bench.figures.sweep import Fit, Point, Surface, phase_transition, success_surface, wilson
+
+__all__ = [
+    "Figure",
+    "Fit",
+    "Point",
+    "Profile",
+    "Surface",
+    "Threshold",
+    "data",
+    "pareto",
+    "performance_profiles",
+    "phase_transition",
+    "render",
+    "success_surface",
+    "thresholds",
+    "wilson",
+    "win_matrix",
+]
