@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "lowdim-bench needs Python 3.11 or newer, and found none on PATH." \
 		"Install it, or say where it is: make PYTHON=/path/to/python3.11 venv" >&2; exit 2; }
 	test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,benchmarks]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,benchmarks,server]'
 	@touch $@
 
 .PHONY: venv

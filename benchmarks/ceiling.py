@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from scipy.linalg import get_blas_funcs
+from threadpoolctl import threadpool_info
 
 from lowdim_bench.problems import Block
 
 
 def matrix_product_gflops(size: int = 1024, repeats: int = 5) -> float:
-    """Float32 matrix products of this process on one thread, 1e9 operations a CPU second: the best of a few."""
+    """Float32 matrix products of this process on one thread, 1e9 operations a CPU second: the best of a few, by torch's library
+    or by SciPy's, which the compiled kernels call. Which of the two is faster depends on the processor."""
     one, two = torch.randn(size, size), torch.randn(size, size)
     out = torch.empty(size, size)
+    columns = {"a": one.numpy().T, "b": two.numpy().T, "c": out.numpy().T, "overwrite_c": True}
+    gemm: Any = get_blas_funcs("gemm", dtype=np.float32)
+    products = lambda: torch.mm(one, two, out=out), lambda: gemm(1.0, **columns)
     best = float("inf")
     for _ in range(repeats):
-        began = time.process_time()
-        torch.mm(one, two, out=out)
-        best = min(best, time.process_time() - began)
+        for product in products:
+            began = time.process_time()
+            product()
+            best = min(best, time.process_time() - began)
     return 2 * size**3 / best / 1e9
+
+
+def blas_kernels() -> str:
+    """The processor that SciPy's OpenBLAS takes this one for: its kernels for older ones are up to twice as slow."""
+    found = {library["architecture"] for library in threadpool_info() if library.get("internal_api") == "openblas"}
+    return ", ".join(sorted(found)) or "another library"
 
 
 def network_flop(blocks: Sequence[Block], image: Sequence[int], batch_size: int) -> int:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks import engine_pack
-from benchmarks.ceiling import matrix_product_gflops, network_flop
+from benchmarks.ceiling import blas_kernels, matrix_product_gflops, network_flop
 from benchmarks.contest import Contest, Loop
 from benchmarks.loops import LOOPS, build_loop
 from lowdim_bench.methods import MethodChoice, parse_choice
@@ -56,6 +56,8 @@ class Result:
     steps: int
     network_mflop: float
     """Millions of operations in the matrix products of one trial-step."""
+    blas_kernels: str
+    """What SciPy's BLAS takes the processor for."""
     ceiling_gflops: Spread
     rates: Mapping[str, Spread]
     ratios: Mapping[str, Spread]
@@ -102,6 +104,7 @@ def measure(
         pack=pack,
         steps=steps["engine"],
         network_mflop=flop / 1e6,
+        blas_kernels=blas_kernels(),
         ceiling_gflops=Spread.of(ceilings),
         rates={name: Spread.of(rates[name]) for name in names},
         ratios={name: Spread.of(_ratios(rates["engine"], rates[name])) for name in names[1:]},
@@ -117,7 +120,8 @@ def describe(result: Result) -> str:
     """For people."""
     title = f"{result.task} (D = {result.full_dimension:,}) k = {result.k}, {result.method}, pack of {result.pack}"
     lines = [
-        f"{title}; {result.network_mflop:.3g} MFLOP a step; matrix products: {result.ceiling_gflops} GFLOP/s",
+        f"{title}; {result.network_mflop:.3g} MFLOP a step",
+        f"  matrix products: {result.ceiling_gflops} GFLOP/s; OpenBLAS has its kernels for {result.blas_kernels}",
     ]
     for name, rate in result.rates.items():
         ratio = f"; engine / {name}: {result.ratios[name]}" if name in result.ratios else ""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from lowdim_bench import problems
-from lowdim_bench.errors import UserError
+from lowdim_bench import isolation, problems
+from lowdim_bench.errors import MethodFailure, UserError
 from lowdim_bench.execution import Executor, Finished, Job
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.planner import plan_round
@@ -23,7 +23,8 @@ from lowdim_bench.records import Estimate, Trial, TrialResult
 from lowdim_bench.settings import Settings
 from lowdim_bench.specs import Task
 from lowdim_bench.threshold import estimate, success_curve
-from lowdim_bench.tracking import Store, SweepLog
+from lowdim_bench.tracking import Credit, Store, SweepLog
+from lowdim_bench.tracking import keys as tracking_keys
 
 _CURVE_POINTS = 60
 _TICK_SECONDS = 1.0
@@ -73,13 +74,15 @@ class _Sweep:
 
     def estimate(self, target: str | None = None) -> Estimate:
         target = target or self.task.ranked_target.name
-        return estimate(self.task.threshold, target, self.k_low, self.k_high, list(self.results.values()))
+        # Where a sweep fails as a whole, its failures say nothing of k.
+        results = [result for result in self.results.values() if not (self.failure and result.status == "failed")]
+        return estimate(self.task.threshold, target, self.k_low, self.k_high, results)
 
     def next_trials(self) -> list[Trial]:
         """The trials of the current round that are still to be run; moves on over rounds that are complete."""
         while True:
             before = [result for result in self.results.values() if result.trial.round < self.round]
-            planned = plan_round(self.task, self.k_low, self.k_high, before)
+            planned = plan_round(self.task, self.k_low, self.k_high, before, self.log.first_replicate)
             missing = [trial for trial in planned if trial.key not in self.results]
             if missing or not planned:
                 return missing
@@ -111,9 +114,15 @@ class _Sweep:
 
 
 def run_sweeps(
-    settings: Settings, tasks: Sequence[Task], methods: Sequence[MethodChoice], watch: Watcher | None = None
+    settings: Settings,
+    tasks: Sequence[Task],
+    methods: Sequence[MethodChoice],
+    watch: Watcher | None = None,
+    credit: Mapping[str, Credit] | None = None,
 ) -> list[SweepState]:
     """Run every method on every task to its threshold and record all of it; continues what was begun before.
+
+    `credit`: by method digest, the submissions that methods come from.
 
     Returns the final states; a sweep whose method or worker failed says so in `failure`, and the others go on. Raises
     `UserError` for what the user can put right (missing data, an unreachable address, a sweep that another driver runs),
@@ -121,7 +130,13 @@ def run_sweeps(
     """
     with ExitStack() as stack:
         store = stack.enter_context(Store(settings))
-        sweeps = [_open(stack, store, settings, task, method) for task in tasks for method in methods]
+        by_digest = credit or {}
+        sweeps = [
+            _open(stack, store, settings, task, method, by_digest.get(method.method_digest))
+            for task in tasks
+            for method in methods
+        ]
+        isolation.release()  # submitted code was asked for its range of k; from now on only workers ask
         try:
             _drive(stack, settings, sweeps, watch)
         except BaseException:
@@ -132,13 +147,19 @@ def run_sweeps(
     return [sweep.state() for sweep in sweeps]
 
 
-def _open(stack: ExitStack, store: Store, settings: Settings, task: Task, method: MethodChoice) -> _Sweep:
-    blocks = problems.layout(task, problems.load_arrays(task, settings.data_root))
-    lowest, highest = method.build().k_range(blocks)
-    k_low, k_high = max(lowest, task.threshold.k_min), min(highest, task.threshold.k_max, blocks[-1].stop)
-    if lowest == highest == blocks[-1].stop:
-        k_low = k_high = lowest  # a control that trains everything stands outside the task's range on purpose
-    if task.threshold.design == "bisection" and not method.build().nested():
+def _open(
+    stack: ExitStack, store: Store, settings: Settings, task: Task, method: MethodChoice, credit: Credit | None
+) -> _Sweep:
+    arrays = problems.load_arrays(task, settings.data_root)
+    blocks = problems.layout(task, arrays)
+    built = isolation.build(method)
+    try:
+        lowest, highest = built.k_range(blocks)
+        nested = task.threshold.design != "bisection" or built.nested()
+    except MethodFailure as failure:
+        raise UserError(f"Method {method.label} cannot be run: {failure}.") from None
+    k_low, k_high = searched_range(task, (lowest, highest), blocks[-1].stop)
+    if not nested:
         raise UserError(
             f"Task {task.name} asks for the bisection design, which needs subspaces that are nested in k; those of method "
             f"{method.label} are not. Use design: bayesian, or an operator or method that nests (operator=gaussian)."
@@ -148,12 +169,39 @@ def _open(stack: ExitStack, store: Store, settings: Settings, task: Task, method
             f"Method {method.label} can prepare k from {lowest} to {highest}; task {task.name} asks for "
             f"{task.threshold.k_min} to {task.threshold.k_max}. Change the method's parameters or the task's range."
         )
-    log = stack.enter_context(store.open_sweep(task, method, (k_low, k_high), blocks[-1].stop))
+    log = stack.enter_context(
+        store.open_sweep(task, method, (k_low, k_high), blocks[-1].stop, _scale(task, arrays), credit)
+    )
     return _Sweep(task, method, k_low, k_high, log, {result.trial.key: result for result in log.results()})
 
 
+def searched_range(task: Task, prepared: tuple[int, int], full_dimension: int) -> tuple[int, int]:
+    """The smallest and largest k of a sweep whose method can prepare those from prepared[0] to prepared[1]."""
+    if prepared == (full_dimension, full_dimension):
+        return prepared  # a control that trains everything stands outside the task's range on purpose
+    return max(prepared[0], task.threshold.k_min), min(prepared[1], task.threshold.k_max, full_dimension)
+
+
+def conclude(
+    task: Task, k_low: int, k_high: int, results: Sequence[TrialResult]
+) -> tuple[list[Estimate], list[int], np.ndarray]:
+    """What is recorded of a finished sweep: the estimates of all targets, the ranked one last; some k; and the success
+    curve of the ranked target there, a row for each k."""
+    ladder = [estimate(task.threshold, target.name, k_low, k_high, results) for target in task.targets]
+    ks = np.unique(np.geomspace(k_low, k_high, _CURVE_POINTS).round().astype(int)).tolist()
+    return ladder, ks, success_curve(task.threshold, task.ranked_target.name, k_low, k_high, results, ks)
+
+
+def _scale(task: Task, arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """What turns counted evaluations into floating-point operations, as tags."""
+    tags = {tracking_keys.OPERATIONS: str(problems.forward_operations(task, arrays))}
+    if "y_train" in arrays:
+        tags[tracking_keys.EXAMPLES] = str(len(arrays["y_train"]))
+    return tags
+
+
 def _drive(stack: ExitStack, settings: Settings, sweeps: Sequence[_Sweep], watch: Watcher | None) -> None:
-    begun = {sweep.key: trials for sweep in sweeps if (trials := _advance(sweep))}
+    begun = {sweep.key: trials for sweep in sweeps if (trials := _begin(sweep))}
     if not begun:
         return  # all was finished before: no cluster is needed to say so
     executor = stack.enter_context(Executor(settings))
@@ -164,15 +212,19 @@ def _drive(stack: ExitStack, settings: Settings, sweeps: Sequence[_Sweep], watch
         if watch:
             watch([sweep.state() for sweep in sweeps])
         for done in executor.wait(timeout=_TICK_SECONDS):
-            sweep = by_key[done.job.sweep]
-            _store(sweep, done)
-            if not sweep.waiting and (trials := _advance(sweep)):
-                _submit(executor, sweep, trials, sum(not other.finished for other in sweeps))
+            _go_on(executor, by_key[done.job.sweep], done, sum(not sweep.finished for sweep in sweeps))
         for sweep in sweeps:
             if not sweep.finished:
                 sweep.log.heartbeat()
     if watch:
         watch([sweep.state() for sweep in sweeps])
+
+
+def _begin(sweep: _Sweep) -> list[Trial]:
+    """The first trials that are to be run here."""
+    trials = _next_round(sweep)
+    _note_round(sweep, trials)
+    return trials
 
 
 def _submit(executor: Executor, sweep: _Sweep, trials: Sequence[Trial], active: int) -> None:
@@ -185,18 +237,36 @@ def _submit(executor: Executor, sweep: _Sweep, trials: Sequence[Trial], active: 
         executor.submit(Job(sweep=sweep.key, task=sweep.task, method=sweep.method, trials=pack))
 
 
-def _store(sweep: _Sweep, done: Finished) -> None:
+def _go_on(executor: Executor, sweep: _Sweep, done: Finished, active: int) -> None:
+    """Take in a pack, hand over the next round where it was the last of one, and only then write down: no worker has to wait
+    for the store. What is not written when this process dies runs again, to the same results."""
+    _take_in(sweep, done)
+    complete = not sweep.waiting
+    trials = _next_round(sweep) if complete else []
+    if trials:
+        _submit(executor, sweep, trials, active)
+    sweep.log.append(done.results, done.certificates)
+    if complete:
+        _note_round(sweep, trials)
+
+
+def _take_in(sweep: _Sweep, done: Finished) -> None:
     sweep.waiting -= len(done.job.trials)
     if done.error is not None:
         sweep.failure = sweep.failure or done.error
         return
-    sweep.log.append(done.results)
     for result in done.results:
-        if result.status == "failed":
-            sweep.failure = sweep.failure or f"trial {result.trial.key}: {result.reason}"
-        elif result.trial.key not in sweep.results:
+        if result.trial.key not in sweep.results:
             sweep.results[result.trial.key] = result
             sweep.trained_here += 1
+
+
+def _faults(sweep: _Sweep) -> str:
+    """What to tell where most trainings fail: the method is broken, or the place where it runs, and no threshold is its own."""
+    failed = [result for result in sweep.results.values() if result.status == "failed"]
+    if len(failed) <= len(sweep.results) / 2:
+        return ""
+    return f"{len(failed)} of {len(sweep.results)} trainings failed; trial {failed[0].trial.key}: {failed[0].reason}"
 
 
 def _divergence(sweep: _Sweep) -> str:
@@ -212,22 +282,21 @@ def _divergence(sweep: _Sweep) -> str:
     )
 
 
-def _advance(sweep: _Sweep) -> list[Trial]:
-    """The next trials of a sweep; closes it where there are none or where it has failed."""
-    sweep.failure = sweep.failure or _divergence(sweep)
+def _next_round(sweep: _Sweep) -> list[Trial]:
+    """The next trials of a sweep whose round is complete; none where it is finished or has failed."""
+    sweep.failure = sweep.failure or _faults(sweep) or _divergence(sweep)
+    return [] if sweep.failure else sweep.next_trials()
+
+
+def _note_round(sweep: _Sweep, trials: Sequence[Trial]) -> None:
+    """Record how far a sweep has come with a round; close it where no `trials` follow, or where it has failed."""
     if sweep.failure:
         sweep.log.fail(sweep.failure)
         sweep.finished = True
-        return []
-    trials = sweep.next_trials()
+        return
     current = sweep.estimate()
     if sweep.results:
         sweep.log.log_progress(current, len(sweep.results), sweep.round)
     if not trials:
-        ladder = [sweep.estimate(target.name) for target in sweep.task.targets]
-        ks = np.unique(np.geomspace(sweep.k_low, sweep.k_high, _CURVE_POINTS).round().astype(int)).tolist()
-        results = list(sweep.results.values())
-        curve = success_curve(sweep.task.threshold, current.target, sweep.k_low, sweep.k_high, results, ks)
-        sweep.log.finish(current, ladder, ks, curve)
+        sweep.log.finish(current, *conclude(sweep.task, sweep.k_low, sweep.k_high, list(sweep.results.values())))
         sweep.finished = True
-    return trials

@@ -30,6 +30,10 @@ class BudgetExceeded(MethodFailure):
     """Preparation asked for more gradient evaluations than the task allows."""
 
 
+class CertificateError(LowdimError):
+    """A file is no certificate, or its certificate does not fit the problem that it speaks of."""
+
+
 class InfrastructureError(LowdimError):
     """A worker, node or server failed often enough that the work on it was given up; finished trials are kept."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor
 
 from lowdim_bench.engine import Span, train
-from lowdim_bench.errors import BudgetExceeded, MethodFailure
+from lowdim_bench.errors import BudgetExceeded, InfrastructureError, MethodFailure
+from lowdim_bench.isolation.method import IsolatedPreparation, Usage
 from lowdim_bench.methods import Method, Preparation, Setting, Train, Trained
 from lowdim_bench.parametrizations import AffineSubspace, Pack
 from lowdim_bench.problems import Ledger, MeteredProblem, Problem
@@ -31,6 +33,8 @@ class Prepared:
     subspace: AffineSubspace | None = None
     diverged: bool = False
     failure: str = ""
+    usage: Usage | None = None
+    """What its process took, where it ran in one of its own."""
 
     def advance(self, answer: Trained | None) -> None:
         """Run the method up to its next request or its end. Whatever it raises becomes its failure."""
@@ -41,6 +45,9 @@ class Prepared:
             self._check(request)
         except StopIteration as end:
             self.finish(end.value)
+        except InfrastructureError:  # nobody's fault here: it may go well elsewhere
+            self.let_go()
+            raise
         except (Exception, SystemExit) as error:  # a method's own fault, of whatever kind, must not end its neighbours
             self.fail(error)
         else:
@@ -50,7 +57,17 @@ class Prepared:
         """Give up on this trial."""
         text = str(error) if isinstance(error, MethodFailure) else f"{type(error).__name__}: {error}"
         self.failure = f"preparation failed: {text}"
-        self.running = self.wanted = None
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Have no more to do with the method, whose process, if it has one, ends here."""
+        running, self.running, self.wanted = self.running, None, None
+        if running is None:
+            return
+        with contextlib.suppress(Exception):  # what it does on its way out changes nothing any more
+            running.close()
+        if isinstance(running, IsolatedPreparation):
+            self.usage = running.usage
 
     def _check(self, request: object) -> None:
         """That a request can be trained beside those of other trials. Raises whatever its map raises."""
@@ -62,7 +79,7 @@ class Prepared:
 
     def finish(self, subspace: object) -> None:
         """Take what the method ended in, if it is a subspace."""
-        self.running = None
+        self.let_go()
         if isinstance(subspace, AffineSubspace):
             self.subspace = subspace
         else:
@@ -70,8 +87,21 @@ class Prepared:
 
 
 def prepare_pack(problem: Problem, task: Task, method: Method, trials: Sequence[Trial]) -> list[Prepared]:
-    """Prepare all trials, each metered by a ledger of its own."""
-    items = [_start(problem, task, method, trial) for trial in trials]
+    """Prepare all trials, each metered by a ledger of its own.
+
+    Raises `InfrastructureError` where no process for submitted code can be had.
+    """
+    items: list[Prepared] = []
+    try:
+        items += (_start(problem, task, method, trial) for trial in trials)
+        _run_in_step(problem, task, items)
+    finally:
+        for item in items:
+            item.let_go()
+    return items
+
+
+def _run_in_step(problem: Problem, task: Task, items: Sequence[Prepared]) -> None:
     while waiting := [item for item in items if item.wanted is not None]:
         # Only trainings over the same steps with the same kind of map share a pack; the first request picks which.
         key = _pack_key(waiting[0])
@@ -79,10 +109,10 @@ def prepare_pack(problem: Problem, task: Task, method: Method, trials: Sequence[
         group = [item for item in group if _affordable(item)]
         for item, answer in zip(group, _train_group(problem, task, group) if group else [], strict=True):
             if answer is None:
-                item.diverged, item.running, item.wanted = True, None, None
+                item.diverged = True
+                item.let_go()
             else:
                 item.advance(answer)
-    return items
 
 
 def _start(problem: Problem, task: Task, method: Method, trial: Trial) -> Prepared:

@@ -18,6 +18,7 @@ from lowdim_bench.errors import UserError
 PREFIX = "LOWDIM_BENCH_"
 SQLITE = "sqlite:///"
 SERVERS = ("http://", "https://")
+JOB_SERVER = "http://127.0.0.1:8265"
 DATABASES = ("postgresql", "mysql", "mssql")
 
 
@@ -69,9 +70,7 @@ class Settings:
             workers=_workers(choose(workers, "WORKERS")),
             gpus_per_worker=_gpus(choose(gpus_per_worker, "GPUS_PER_WORKER")),
             autoscaling=_flag(flag) if flag is not None else False,
-            state_dir=_folder(
-                choose(state_dir, "STATE_DIR"), environ, "XDG_STATE_HOME", ".local/state", "lowdim-bench"
-            ),
+            state_dir=locate_state(state_dir, environ),
         )
 
     @property
@@ -90,6 +89,12 @@ class Settings:
     def is_server(self) -> bool:
         """Whether tracking goes through an MLflow server rather than straight to a database."""
         return self.tracking_uri.startswith(SERVERS)
+
+
+def locate_state(given: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:
+    """The folder for locks, secrets and installed requirements, on whatever machine asks."""
+    chosen = str(given) if given is not None else environ.get(PREFIX + "STATE_DIR") or None
+    return _folder(chosen, environ, "XDG_STATE_HOME", ".local/state", "lowdim-bench")
 
 
 def _tracking_uri(given: str | None) -> str:
@@ -176,6 +181,19 @@ def _flag(given: str) -> bool:
     if word not in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
         raise UserError(f"{PREFIX}AUTOSCALING is '{given}'; give 1 or 0.")
     return word in {"1", "true", "yes", "on"}
+
+
+def resolve_job_server(given: str | None, environ: Mapping[str, str] = os.environ) -> str:
+    """Where a standing cluster takes jobs, http(s)://HOST:PORT: an option, else the environment, else Ray's dashboard on this
+    machine. Raises `UserError`."""
+    found = given or environ.get(f"{PREFIX}JOB_SERVER") or environ.get("RAY_API_SERVER_ADDRESS") or JOB_SERVER
+    if not re.match(r"https?://[^/@\s]+/?$", found):
+        raise UserError(
+            f"Job server '{found}' cannot be used. Valid: http(s)://HOST:PORT of the cluster's dashboard (port 8265 unless "
+            f"changed; --address, {PREFIX}JOB_SERVER). Where it listens on the head's loopback alone, bring it here first: "
+            "ssh -L 8265:127.0.0.1:8265 HEAD"
+        )
+    return found.rstrip("/")
 
 
 def prepare_environment(settings: Settings) -> None:

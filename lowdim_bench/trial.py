@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
 
-from lowdim_bench import audit, futility
+from lowdim_bench import audit, certificates, futility, isolation
+from lowdim_bench.certificates import Certificate, Claim
 from lowdim_bench.engine import Span, train
-from lowdim_bench.errors import AuditFailure, MethodFailure
+from lowdim_bench.errors import AuditFailure, CertificateError, MethodFailure
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.parametrizations import AffineSubspace, Pack
 from lowdim_bench.preparation import Prepared, prepare_pack
 from lowdim_bench.problems import Ledger, MeteredProblem, Metrics, Problem
 from lowdim_bench.records import Audit, CurvePoint, FutilityCall, Outcome, Trial, TrialResult
-from lowdim_bench.specs import TRACKS, Task
+from lowdim_bench.specs import TRACKS, Task, digest_of
+
+Keep = Callable[[str, bytes], None]
+"""Is given every certificate: its SHA-256 and its content."""
+
+
+@dataclass(frozen=True)
+class _Success:
+    """What confirmed that the ranked target was reached: theta (k,), and the metrics that were computed from it alone."""
+
+    step: int
+    theta: Tensor
+    loss: float
+    accuracy: float | None
 
 
 @dataclass
@@ -39,12 +53,18 @@ class _Run:
     futile: tuple[str, int] | None = None
     """The target, by name, that was called out of reach first, and at which step."""
     test_accuracy: float | None = None
+    success: _Success | None = None
 
 
-def run_pack(problem: Problem, task: Task, method: MethodChoice, trials: Sequence[Trial]) -> list[TrialResult]:
-    """Results of the trials, in their order. What a method does wrong becomes a result with status "failed"."""
+def run_pack(
+    problem: Problem, task: Task, method: MethodChoice, trials: Sequence[Trial], keep: Keep | None = None
+) -> list[TrialResult]:
+    """Results of the trials, in their order. What a method does wrong becomes a result with status "failed".
+
+    Without `keep` no certificates are made, and the results name none.
+    """
     started = time.perf_counter()
-    prepared = prepare_pack(problem, task, method.build(), trials)
+    prepared = prepare_pack(problem, task, isolation.build(method), trials)
     audits: dict[str, Audit] = {}
     runs: list[_Run] = []
     for item in prepared:
@@ -64,10 +84,14 @@ def run_pack(problem: Problem, task: Task, method: MethodChoice, trials: Sequenc
     for kind in {type(run.subspace.operator): None for run in runs}:  # only maps of one kind can be trained as one pack
         moved |= _train_and_score(problem, task, [run for run in runs if type(run.subspace.operator) is kind])
     seconds = (time.perf_counter() - started) / len(trials)
-    return [
-        _result(item, audits, [run for run in runs if run.trial == item.trial], moved, task, seconds)
-        for item in prepared
-    ]
+    results: list[TrialResult] = []
+    for item in prepared:
+        own = [run for run in runs if run.trial == item.trial]
+        result = _result(item, audits, own, moved, task, seconds)
+        if keep is not None and result.reached(task.ranked_target.name):
+            result = _certify(result, _best(own, task), item.seed, problem, task, method, keep)
+        results.append(result)
+    return results
 
 
 def _audit(item: Prepared, problem: Problem, task: Task) -> Audit:
@@ -133,10 +157,14 @@ class _Scorer:
             if target.name not in run.reached_at and target.reached(metrics.value(target, place))
         ]
         if crossed:
-            own = self._problem.train_metrics(run.subspace.map(theta[: run.subspace.k].clone()).unsqueeze(0))
+            alone = theta[: run.subspace.k].clone()
+            own = self._problem.train_metrics(run.subspace.map(alone).unsqueeze(0))
             for target in crossed:
                 if target.reached(own.value(target, 0)):
                     run.reached_at[target.name] = step
+                    if target == self._task.ranked_target:
+                        confirmed = None if own.accuracy is None else float(own.accuracy[0])
+                        run.success = _Success(step, alone.cpu(), float(own.loss[0]), confirmed)
                 else:
                     run.unconfirmed[target.name] = run.unconfirmed.get(target.name, 0) + 1
         return self._task.ranked_target.name not in run.reached_at and not self._given_up(step, run)
@@ -144,11 +172,11 @@ class _Scorer:
     def _given_up(self, step: int, run: _Run) -> bool:
         """Judged by the easiest target that is still to be reached: the harder ones are out of reach with it, and no target
         loses a success that another one's futility would have cost."""
-        rule = self._task.futility
-        if rule is None or run.futile or not run.cold:
+        rule, chance = self._task.futility, self._problem.chance_loss
+        if rule is None or chance is None or run.futile or not run.cold:
             return False
         target = next(target for target in self._task.targets if target.name not in run.reached_at)
-        if not futility.out_of_reach(rule, run.curve, target.level, self._task.training.steps):
+        if not futility.out_of_reach(rule, run.curve, target.level, chance, self._task.training.steps):
             return False
         run.futile = target.name, step
         return not futility.runs_on(rule, self._task.name, run.trial.replicate)
@@ -176,7 +204,7 @@ def _result(
             preparation=item.ledger.spent,
             seconds=seconds,
         )
-    best = min(runs, key=lambda run: _merit(run, task))
+    best = _best(runs, task)
     status: Literal["trained", "diverged"] = "diverged" if all(_exploded(run, task) for run in runs) else "trained"
     spent = [run.ledger.spent for run in runs]
     total = spent[0].model_copy(
@@ -197,6 +225,47 @@ def _result(
         futility=tuple(_call(run.futile, run, task) for run in runs if run.futile),
         seconds=seconds,
     )
+
+
+def _certify(
+    result: TrialResult, run: _Run, seed: int, problem: Problem, task: Task, method: MethodChoice, keep: Keep
+) -> TrialResult:
+    """The result with the name of its certificate, which is handed over; or with the reason why there is none."""
+    success = run.success
+    assert success is not None
+    assert result.audit is not None
+    try:
+        operator, offset, start, tensors = certificates.recipes(run.subspace, problem.initial(run.trial.replicate))
+        tensors["theta"] = success.theta
+        claim = Claim(
+            task_digest=task.digest,
+            method_digest=method.method_digest,
+            code_digest=None if method.code is None else digest_of(method.code.identity()),
+            trial=run.trial,
+            seed=seed,
+            target=task.ranked_target.name,
+            step=success.step,
+            learning_rate=run.rate,
+            operator=operator,
+            offset=offset,
+            start=start,
+            train_loss=success.loss,
+            train_accuracy=success.accuracy,
+            outcomes=result.outcomes,
+            audit=result.audit,
+            preparation=result.preparation,
+            environment=certificates.environment(problem.device),
+        )
+        content = Certificate(claim, tensors).to_bytes()
+    except CertificateError as error:
+        return result.model_copy(update={"uncertified": str(error)})
+    name = certificates.name_of(content)
+    keep(name, content)
+    return result.model_copy(update={"certificate": name})
+
+
+def _best(runs: Sequence[_Run], task: Task) -> _Run:
+    return min(runs, key=lambda run: _merit(run, task))
 
 
 _ENORMOUS = 1e4

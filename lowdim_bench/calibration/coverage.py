@@ -105,6 +105,14 @@ def calibration_task(case: Case, trials_per_round: int = 8) -> Task:
 
 def simulate_sweep(task: Task, case: Case, log_k_star: float, rng: np.random.Generator) -> Estimate:
     """One sweep from its first round to its stop, for a true location in ln k."""
+    results = simulate_trials(task, case, log_k_star, rng, (K_LOW, K_HIGH))
+    return estimate(task.threshold, task.ranked_target.name, K_LOW, K_HIGH, results)
+
+
+def simulate_trials(
+    task: Task, case: Case, log_k_star: float, rng: np.random.Generator, k_range: tuple[int, int]
+) -> list[TrialResult]:
+    """The trials of one such sweep over a range of k, with what they reached and nothing else."""
     target = task.ranked_target.name
     offsets: dict[int, float] = {}
     results: list[TrialResult] = []
@@ -115,11 +123,11 @@ def simulate_sweep(task: Task, case: Case, log_k_star: float, rng: np.random.Gen
             return rng.random() < case.success(distance)
         return distance >= offsets.setdefault(trial.replicate, rng.logistic() / case.slope)
 
-    while trials := plan_round(task, K_LOW, K_HIGH, results):
+    while trials := plan_round(task, *k_range, results):
         for trial in trials:
             outcome = Outcome(target=target, reached=reaches(trial))
             results.append(TrialResult(trial=trial, status="trained", outcomes=(outcome,)))
-    return estimate(task.threshold, target, K_LOW, K_HIGH, results)
+    return results
 
 
 def _simulate(case: Case, seed: int, index: int) -> tuple[Estimate, bool]:

@@ -13,21 +13,28 @@ app = typer.Typer()
 
 @command(app, "lowdim-bench tasks --json")
 def tasks(json: Json = False) -> None:
-    """List the tasks that ship."""
-    from lowdim_bench.cli import display
-    from lowdim_bench.specs import load_task, task_names
+    """List the tasks that ship, and those of installed packages."""
+    from lowdim_bench.cli import listings
+    from lowdim_bench.installed import package_of
+    from lowdim_bench.specs import installed_tasks, load_task, task_names
 
-    loaded = [load_task(name) for name in task_names()]
-    display.show_tasks(loaded, sys.stdout, as_json=json)
+    added = installed_tasks()
+    loaded = [load_task(name) for name in [*task_names(), *added]]
+    packages = {name: package_of(point) for name, point in added.items()}
+    listings.show_tasks(loaded, packages, sys.stdout, as_json=json)
 
 
 @command(app, "lowdim-bench methods --json")
 def methods(json: Json = False) -> None:
-    """List the methods and their parameters."""
-    from lowdim_bench.cli import display
-    from lowdim_bench.methods import METHODS, method_class
+    """List the methods and their parameters, and those of installed packages."""
+    from lowdim_bench.cli import listings
+    from lowdim_bench.installed import package_of
+    from lowdim_bench.methods import METHODS, installed_methods, method_class
 
-    display.show_methods({name: method_class(name) for name in METHODS}, sys.stdout, as_json=json)
+    added = installed_methods()
+    kinds = {name: method_class(name) for name in [*METHODS, *added]}
+    packages = {name: package_of(point) for name, point in added.items()}
+    listings.show_methods(kinds, packages, sys.stdout, as_json=json)
 
 
 @command(app, "lowdim-bench schema > task.schema.json")

@@ -15,8 +15,6 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lowdim_bench.specs import Task
-
 if TYPE_CHECKING:
     from lowdim_bench.bench import SweepState
     from lowdim_bench.calibration.coverage import CoverageRow
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from lowdim_bench.calibration.wells import WellRow
     from lowdim_bench.futility import FutilityReport
     from lowdim_bench.leaderboard import Board, Overall, Relative, Row
-    from lowdim_bench.methods import Method
     from lowdim_bench.records import Estimate
 
 _PLAIN_WIDTH = 160
@@ -37,7 +34,7 @@ def print_json(data: object, out: TextIO) -> None:
     out.flush()
 
 
-def _print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], out: TextIO) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], out: TextIO) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold", justify="left")
@@ -46,47 +43,6 @@ def _print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str
     console = Console(file=out, width=None if out.isatty() else _PLAIN_WIDTH, highlight=False, markup=False)
     console.print(title, style="bold", soft_wrap=True)
     console.print(table)
-
-
-def show_tasks(tasks: Sequence[Task], out: TextIO, *, as_json: bool) -> None:
-    """The shipped tasks."""
-    if as_json:
-        fields = ("name", "digest", "track", "description")
-        rows = [{name: getattr(task, name) for name in fields} for task in tasks]
-        targets = [[target.name for target in task.targets] for task in tasks]
-        print_json({"tasks": [row | {"targets": names} for row, names in zip(rows, targets, strict=True)]}, out)
-        return
-    lines = [
-        (task.name, task.ranked_target.name, f"{task.threshold.k_min}..{task.threshold.k_max}", task.description)
-        for task in tasks
-    ]
-    _print_table("Tasks", ("task", "ranked target", "k", "what it is"), lines, out)
-
-
-def show_methods(methods: Mapping[str, type[Method]], out: TextIO, *, as_json: bool) -> None:
-    """The methods with their parameters and defaults."""
-    if as_json:
-        rows = [
-            {
-                "name": name,
-                "summary": kind.summary,
-                "source": kind.source,
-                "parameters": kind.model_json_schema().get("properties", {}),
-            }
-            for name, kind in methods.items()
-        ]
-        print_json({"methods": rows}, out)
-        return
-    lines = [
-        (
-            name,
-            ", ".join(f"{key}={field.default}" for key, field in kind.model_fields.items()) or "-",
-            kind.summary,
-            kind.source,
-        )
-        for name, kind in methods.items()
-    ]
-    _print_table("Methods", ("method", "parameters", "what it does", "source"), lines, out)
 
 
 def show_states(
@@ -108,7 +64,7 @@ def show_states(
         )
         for s in states
     ]
-    _print_table("Thresholds", ("task", "method", "k*", "95 % interval", "hits/n", "note"), lines, out)
+    print_table("Thresholds", ("task", "method", "k*", "95 % interval", "hits/n", "note"), lines, out)
     if checks:
         show_equivalence(checks, out, as_json=False)
     out.write("Next: lowdim-bench rank\n")
@@ -160,21 +116,23 @@ def show_board(board: Board, out: TextIO, *, as_json: bool) -> None:
         "hits/n",
         "side bits",
         "prep. gradients",
+        "prep. FLOPs",
         "track",
+        "verified",
         "run",
     )
     for digest in dict.fromkeys(row.task_digest for row in board.rows):
         rows = [row for row in board.rows if row.task_digest == digest]
         title = f"{rows[0].task}: {rows[0].target} (D = {rows[0].full_dimension:,}; task {digest})"
-        _print_table(title, columns, [_line(row) for row in rows], out)
+        print_table(title, columns, [_line(row) for row in rows], out)
         for row in rows:
-            for note in (row.note, _futility(row.futility)):
+            for note in (row.note, _prices(row), _futility(row.futility)):
                 if note:
-                    out.write(f"  {_label(row.method, row.params)}: {note}\n")
+                    out.write(f"  {_name(row)}: {note}\n")
         out.write("\n")
     lines = [(_label(one.method, one.params), _relative(one.relative), _tasks(one)) for one in board.overall]
     if lines:
-        _print_table("Over all tasks: k*(random subspace) / k*, paired seeds", ("method", "ratio", "tasks"), lines, out)
+        print_table("Over all tasks: k*(random subspace) / k*, paired seeds", ("method", "ratio", "tasks"), lines, out)
     out.flush()
 
 
@@ -190,10 +148,24 @@ def _futility(report: FutilityReport | None) -> str:
     return f"{runs} called futile, which saved {100 * report.share_saved:.0f} % of the steps; {audit}"
 
 
+def _prices(row: Row) -> str:
+    """What is paid besides the columns of the table; empty where there is nothing."""
+    parts = []
+    if row.preparation_labels:
+        parts.append(f"preparation looked at the labels of {row.preparation_labels:,} examples")
+    if row.preparation_evaluations:
+        parts.append(f"it took {row.preparation_evaluations:,} full evaluations")
+    if row.code_bits:
+        parts.append(f"its code has {row.code_bits:,} bits, compressed")
+    if row.attempts > 1:
+        parts.append(f"{row.attempts} attempts are on record ({row.attempt_bits:.1f} bits for picking one)")
+    return "; ".join(parts)
+
+
 def _line(row: Row) -> tuple[str, ...]:
     return (
         "-" if row.rank is None else str(row.rank),
-        _label(row.method, row.params),
+        _name(row),
         threshold(row),
         interval(row),
         "-" if row.efficiency is None else f"{row.efficiency:.1f}",
@@ -201,9 +173,17 @@ def _line(row: Row) -> tuple[str, ...]:
         f"{row.hits}/{row.trials}",
         "-" if row.side_information_bits is None else f"{row.side_information_bits:,.0f}",
         "-" if row.preparation_gradient_evaluations is None else f"{row.preparation_gradient_evaluations:,}",
+        "-" if row.preparation_operations is None else f"{row.preparation_operations:.2g}",
         row.track,
+        row.verified,
         row.run_id[:8],
     )
+
+
+def _name(row: Row) -> str:
+    """A submission by its name, and by the built-in method that it stands for where its code is not its own."""
+    label = _label(row.method, row.params)
+    return label if row.submission in (None, row.method) else f"{row.submission} ({label})"
 
 
 def _label(method: str, params: Mapping[str, Any]) -> str:
@@ -244,7 +224,7 @@ def show_wells(rows: Sequence[WellRow], out: TextIO, *, as_json: bool) -> None:
         )
         for row in rows
     ]  # fmt: skip
-    _print_table("Quadratic wells, D = 200: measured threshold and the deterministic equivalent", columns, lines, out)
+    print_table("Quadratic wells, D = 200: measured threshold and the deterministic equivalent", columns, lines, out)
 
 
 def show_coverage(rows: Sequence[CoverageRow], out: TextIO, *, as_json: bool) -> None:
@@ -256,7 +236,7 @@ def show_coverage(rows: Sequence[CoverageRow], out: TextIO, *, as_json: bool) ->
     lines = [
         [f"{value:.3g}" if isinstance(value, float) else str(value) for value in asdict(row).values()] for row in rows
     ]
-    _print_table("Simulated sweeps with known thresholds", names, lines, out)
+    print_table("Simulated sweeps with known thresholds", names, lines, out)
 
 
 def _plain_checks(rows: Sequence[Equivalence]) -> list[dict[str, Any]]:
@@ -276,7 +256,7 @@ def show_equivalence(rows: Sequence[Equivalence], out: TextIO, *, as_json: bool)
         )
         for row in rows
     ]  # fmt: skip
-    _print_table("Operators against a dense Gaussian basis: same initial weights and batches", columns, lines, out)
+    print_table("Operators against a dense Gaussian basis: same initial weights and batches", columns, lines, out)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Commands that run sweeps and rank what they found."""
+"""The command that runs sweeps."""
 
 from __future__ import annotations
 
@@ -76,16 +76,18 @@ def run(
     )
     with quiet_stdout() as out:
         from lowdim_bench.cli import display
-        from lowdim_bench.submissions import choose_method
+        from lowdim_bench.submissions import choose_method, credit_of
 
-        choices = [choose_method(text) for text in method]
+        chosen = [choose_method(text) for text in method]
+        choices = [choice for _, choice in chosen]
         _refuse_repeats([one.name for one in loaded], [one.method_digest for one in choices], method)
         if check_operator:
             _refuse_nothing_to_check(choices)
         with display.progress(live=not json) as watch:
             from lowdim_bench.bench import run_sweeps
 
-            states = run_sweeps(settings, loaded, choices, watch)
+            credit = {choice.method_digest: credit_of(one) for one, choice in chosen if one}
+            states = run_sweeps(settings, loaded, choices, watch, credit)
         failures = [f"{state.method} on {state.task}: {state.failure}" for state in states if state.failure]
         checks: list[Equivalence] = []
         if check_operator:
@@ -130,33 +132,3 @@ def _refuse_repeats(tasks: list[str], digests: list[str], methods: list[str]) ->
         raise UserError(f"A task is given twice: {', '.join(tasks)}. Give each once.")
     if len(set(digests)) < len(digests):
         raise UserError(f"A method is given twice with the same parameters: {', '.join(methods)}. Give each once.")
-
-
-@command(app, "lowdim-bench rank --json")
-def rank(
-    task: Annotated[list[str] | None, typer.Argument(help="Only these tasks.", autocompletion=complete_task)] = None,
-    tracking_uri: TrackingUri = None,
-    json: Json = False,
-) -> None:
-    """Rank the methods by parameter efficiency D / k*, with intervals and evidence."""
-    from lowdim_bench.settings import quiet_stdout
-
-    settings = resolve_settings(tracking_uri=tracking_uri)
-    with quiet_stdout() as out:
-        from lowdim_bench.cli import display
-
-        with display.busy("Reading what is recorded ...", live=not json):
-            from lowdim_bench.leaderboard import build_board
-            from lowdim_bench.tracking import Store
-
-            with Store(settings) as store:
-                sweeps = store.sweeps()
-        wanted = set(task or [])
-        known = sorted({sweep.task.name for sweep in sweeps})
-        if missing := sorted(wanted - set(known)):
-            raise UserError(
-                f"Nothing is recorded for {', '.join(missing)} in {settings.shown_tracking_uri}. "
-                f"Recorded: {', '.join(known) or '(nothing yet)'}. Run it first: "
-                f"lowdim-bench run {missing[0]} -m random_subspace"
-            )
-        display.show_board(build_board([s for s in sweeps if not wanted or s.task.name in wanted]), out, as_json=json)

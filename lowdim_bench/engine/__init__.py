@@ -18,6 +18,10 @@ from lowdim_bench.specs import Recipe
 
 __all__ = ["Observer", "Span", "train"]
 
+_NUMBERS_AT_ONCE = 2**17
+"""Parameters of the trials that a CPU trains side by side: what one step of them reads and writes should stay in its caches,
+and yet the price of a step's calls be shared by several small trials."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -76,8 +80,35 @@ def train(
 ) -> list[Tensor]:
     """Train P trials, row i within subspaces[i] at learning rate rates[i]; returns each theta (k_i,) as it was left.
 
-    A row whose loss or theta is no longer finite trains on harmlessly as NaN: whoever looks at it sees that.
+    On a CPU, trials that together are larger than its caches are trained some at a time, each to its end, and the observer is
+    shown only those. A row whose loss or theta is no longer finite trains on harmlessly as NaN: whoever looks at it sees that.
     """
+    thetas: list[Tensor] = []
+    for rows in _groups(subspaces, problem.full_dimension):
+        some, own = [subspaces[row] for row in rows], [rates[row] for row in rows]
+        thetas += _train_together(problem.rows(rows), some, recipe, own, span, observer, rows)
+    return thetas
+
+
+def _groups(subspaces: Sequence[AffineSubspace], full_dimension: int) -> list[range]:
+    """Rows to train side by side, as equally many at a time as can be."""
+    total, size = len(subspaces), max(1, _NUMBERS_AT_ONCE // full_dimension)
+    if subspaces[0].offset.device.type != "cpu" or subspaces[0].operator.shared:
+        size = total
+    count = -(-total // size)
+    return [range(total * group // count, total * (group + 1) // count) for group in range(count)]
+
+
+def _train_together(
+    problem: MeteredProblem,
+    subspaces: Sequence[AffineSubspace],
+    recipe: Recipe,
+    rates: Sequence[float],
+    span: Span,
+    observer: Observer | None,
+    names: Sequence[int],
+) -> list[Tensor]:
+    """`train` for one group; `names` (P,) is what the observer knows its rows by."""
     pack = Pack.of(subspaces)
     theta = stack_starts(subspaces).clone()
     optimizer = build_optimizer(recipe.optimizer, theta)
@@ -92,7 +123,7 @@ def train(
         done = step + 1
         if observer is None or (done % observer.every and done != span.stop):
             continue
-        going = observer(done, rows, theta, pack)
+        going = observer(done, [names[row] for row in rows], theta, pack)
         if all(going):
             continue
         finished |= {row: theta[place] for place, row in enumerate(rows) if not going[place]}

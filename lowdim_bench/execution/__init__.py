@@ -2,6 +2,6 @@
 
 from lowdim_bench.execution.executor import Executor
 from lowdim_bench.execution.jobs import Finished, Job
-from lowdim_bench.execution.worker import Work
+from lowdim_bench.execution.worker import Answer, Work
 
-__all__ = ["Executor", "Finished", "Job", "Work"]
+__all__ = ["Answer", "Executor", "Finished", "Job", "Work"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import ray
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 
 from lowdim_bench import __version__
 from lowdim_bench.errors import InfrastructureError, UserError
@@ -137,6 +139,7 @@ def _connect(address: str) -> None:
         host, _, port = address.rpartition(":")
         if (why := why_unreachable(host, int(port), grpc=True)) is not None:
             raise UserError(f"{tried} cannot be reached: {why}. {todo}")
+    _keep_the_job_to_ourselves()
     with _impatient():
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -147,6 +150,15 @@ def _connect(address: str) -> None:
                 "machine is not part of the cluster, or the cluster's token is not the one here: it is looked for in "
                 f"RAY_AUTH_TOKEN, then {secret}. {todo}"
             ) from error
+
+
+def _keep_the_job_to_ourselves() -> None:
+    """Where this driver is a job, have workers start without its folder and its environment, which they would inherit: a
+    submission's files must not lie where workers look for modules. Besides, a second node of the same machine would unpack
+    the folder anew, under the feet of this process."""
+    config = json.loads(os.environ.get(RAY_JOB_CONFIG_JSON_ENV_VAR) or "{}")
+    if config.pop("runtime_env", None):
+        os.environ[RAY_JOB_CONFIG_JSON_ENV_VAR] = json.dumps(config)
 
 
 def _for_workers(*, own_code: bool, no_gpu: bool) -> dict[str, str]:

@@ -20,8 +20,9 @@ from lowdim_bench.execution.worker import Work
 from lowdim_bench.settings import Settings, prepare_environment
 
 TICK = 2.0
-STARTS = 3
-"""How often a worker may fail to start before its place is given up."""
+STARTS, STARTS_IF_KILLED = 3, 10
+"""How often a worker may fail to start before its place is given up: through an error of its own, and where it or its node
+was killed meanwhile, which the next one need not be."""
 SLOW_START = 60.0
 
 log = logging.getLogger(__name__)
@@ -197,7 +198,8 @@ class Executor:
             return
         place.pending, place.failed_starts = None, 0
         if place.attempt is not None:
-            self._done.append(Finished(place.attempt.job, tuple(answer), None, place.attempt.number))
+            job, number = place.attempt.job, place.attempt.number
+            self._done.append(Finished(job, tuple(answer.results), None, number, answer.certificates))
             place.attempt = None
 
     def _failed(self, place: _Place, trouble: Trouble) -> None:
@@ -209,7 +211,7 @@ class Executor:
         self._queue.extendleft(reversed(again))
         if finished is not None:
             self._done.append(finished)
-        if trouble.failure == "crash":
+        if trouble.failure in {"crash", "node"}:
             self._cluster.check_own_node()
             self._greet_idle()
         self._restart(place)
@@ -223,10 +225,11 @@ class Executor:
     def _start_failed(self, place: _Place, trouble: Trouble) -> None:
         self._cluster.check_own_node()
         place.failed_starts += 1
-        if place.failed_starts < STARTS:
+        limit = STARTS_IF_KILLED if trouble.failure in {"crash", "node"} else STARTS
+        if place.failed_starts < limit:
             self._restart(place)
             return
-        log.warning("A worker could not be started %d times and is given up: %s", STARTS, trouble.cause)
+        log.warning("A worker could not be started %d times and is given up: %s", limit, trouble.cause)
         self._places.remove(place)
         if not self._places:
             raise InfrastructureError(

@@ -6,7 +6,7 @@ import os
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,21 @@ def build_problem(task: Task, arrays: Arrays, device: str) -> Any:
     return problems.build(task, arrays, device)
 
 
-def run_pack(problem: Any, task: Task, method: Any, trials: Sequence[Trial]) -> list[TrialResult]:
+@dataclass(frozen=True)
+class Answer:
+    """What running some trials gave."""
+
+    results: Sequence[TrialResult]
+    certificates: Mapping[str, bytes] = field(default_factory=dict)
+    """By SHA-256, as the results name them."""
+
+
+def run_pack(problem: Any, task: Task, method: Any, trials: Sequence[Trial]) -> Answer:
     """In a worker, for each job."""
     from lowdim_bench import trial
 
-    return trial.run_pack(problem, task, method, trials)
+    certificates: dict[str, bytes] = {}
+    return Answer(trial.run_pack(problem, task, method, trials, certificates.__setitem__), certificates)
 
 
 def start_torch() -> None:
@@ -56,7 +66,7 @@ class Work:
 
     load: Callable[[Task, Path], Arrays] = load_arrays
     build: Callable[[Task, Arrays, str], Any] = build_problem
-    run: Callable[[Any, Task, Any, Sequence[Trial]], Sequence[TrialResult]] = run_pack
+    run: Callable[[Any, Task, Any, Sequence[Trial]], Answer] = run_pack
     start: Callable[[], None] = start_torch
 
 
@@ -80,20 +90,23 @@ class Worker:
         """Where it is; an answer means that it is ready for work."""
         return f"{socket.gethostname()}:{os.getpid()}"
 
-    def run(self, task: Task, method: object, trials: Sequence[Trial], arrays: Arrays) -> list[TrialResult]:
-        """One result for each trial, in their order."""
+    def run(self, task: Task, method: object, trials: Sequence[Trial], arrays: Arrays) -> Answer:
+        """One result for each trial, in their order, and their certificates."""
         problem = self._problem(task, arrays)
         # A stored basis grows with k, so what small k took says nothing of large ones.
         key = task.digest, str(method), max((trial.k for trial in trials), default=0).bit_length()
         results: list[TrialResult] = []
+        certificates: dict[str, bytes] = {}
         for pack in self._memory.slices(key, trials):
             with self._memory.measured(key, len(pack)):
-                results += self._work.run(problem, task, method, pack)
+                answer = self._work.run(problem, task, method, pack)
+            results += answer.results
+            certificates |= answer.certificates
         if [result.trial for result in results] != list(trials):
             raise ValueError(
                 f"asked for {[trial.key for trial in trials]}, got {[result.trial.key for result in results]}"
             )
-        return results
+        return Answer(results, certificates)
 
     def _problem(self, task: Task, arrays: Arrays) -> Any:
         if task.digest not in self._problems:

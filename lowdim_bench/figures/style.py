@@ -19,7 +19,7 @@ BLUE, ORANGE, GREY, BLACK = "#0072b2", "#d55e00", "#6b6b6b", "#222222"
 PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#222222", "#8c6d31"]
 """Okabe and Ito's colours, told apart by people with any colour vision (https://jfly.uni-koeln.de/color/)."""
 _PNG_SCALE = 2.5
-_FEWEST_TICKS = 3
+_FEWEST_TICKS, _MOST_TICKS = 3, 9
 
 
 def finished(figure: Figure, title: str, subtitle: Sequence[str] = ()) -> Figure:
@@ -95,4 +95,5 @@ def ticks(low: float, high: float) -> list[float]:
         found = [tick for tick in found if low <= tick <= high]
         if len(found) >= _FEWEST_TICKS:
             break
+    found = found[:: math.ceil(len(found) / _MOST_TICKS)] if found else found
     return [round(tick, 12) for tick in found]

@@ -6,9 +6,10 @@ import hashlib
 import importlib
 import inspect
 import sys
-from pathlib import Path
+from importlib.metadata import EntryPoint
 from typing import Any
 
+from lowdim_bench import installed
 from lowdim_bench.errors import UserError, unknown
 from lowdim_bench.methods.base import Method, Preparation, Setting, Train, Trained
 from lowdim_bench.methods.frozen import FrozenCode
@@ -23,7 +24,10 @@ __all__ = [
     "Setting",
     "Train",
     "Trained",
+    "choose",
+    "installed_methods",
     "method_class",
+    "method_names",
     "parse_choice",
 ]
 
@@ -39,30 +43,52 @@ METHODS = {
 """Name to module and class within this package; imported when asked for."""
 
 
+def installed_methods() -> dict[str, EntryPoint]:
+    """Methods that installed packages add. Raises `UserError` where one has the name of another."""
+    return installed.additions(installed.METHODS, METHODS)
+
+
+def method_names() -> list[str]:
+    """Names of all methods: built in, then installed. Raises `UserError` where two installed ones have the same."""
+    return [*METHODS, *installed_methods()]
+
+
 def method_class(name: str) -> type[Method]:
-    """The class of a built-in method, or one's own as MODULE:CLASS. Raises `UserError` where there is none."""
+    """The class of a built-in or installed method. Raises `UserError` where there is none."""
     if ":" in name:
-        return _own_class(name)
+        raise UserError(
+            f"Method '{name}' is a class by its module, and code of one's own is not imported here. Make a submission of it "
+            "(`lowdim-bench init-submission NAME`) and give its folder, or install a package that adds it as an entry point."
+        )
     if name not in METHODS:
-        raise unknown("method", name, METHODS)
+        if name not in (additions := installed_methods()):
+            raise unknown("method", name, [*METHODS, *additions])
+        return _installed_class(additions[name])
     module, _, attribute = METHODS[name].partition(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
 
 
-def _own_class(name: str) -> type[Method]:
-    """A class of the user's own, from an installed module or one in the current folder. It runs with the user's rights."""
-    module, _, attribute = name.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # Ray hands the driver's path on to its workers
+def _installed_class(point: EntryPoint) -> type[Method]:
+    """The class of an entry point. The package was installed on purpose: it runs with the user's rights."""
+    where = f"Method '{point.name}' of package {installed.package_of(point)}"
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # noqa: BLE001 - whatever the user's module raises when it is imported
+        found = point.load()
+    except Exception as error:  # noqa: BLE001 - whatever the package raises when it is imported
         raise UserError(
-            f"Method '{name}' cannot be imported: {type(error).__name__}: {error}. Give MODULE:CLASS."
+            f"{where} cannot be imported: {type(error).__name__}: {error}. Repair or uninstall it."
         ) from None
     if not (isinstance(found, type) and issubclass(found, Method) and not inspect.isabstract(found)):
-        raise UserError(f"'{name}' is no method: it must be a class that derives from lowdim_bench.methods.Method.")
+        raise UserError(f"{where} is {point.value}; that must be a class derived from lowdim_bench.methods.Method.")
     return found
+
+
+def _origin(name: str) -> str:
+    """Which code an installed method is: its package, and the source of its module. Empty for a built-in one."""
+    if name in METHODS:
+        return ""
+    module = sys.modules[method_class(name).__module__]
+    source = hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
+    return f"{installed.package_of(installed_methods()[name])} {source[:16]}"
 
 
 class MethodChoice(Spec):
@@ -72,12 +98,20 @@ class MethodChoice(Spec):
     parameters: dict[str, Any] = {}
     code: FrozenCode | None = None
     """Of a submission: what defines its method. Then `name` is the submission's, and nothing of it is imported here."""
+    origin: str = ""
+    """Of an installed method: its package with its version, and a hash of its source. See `choose`."""
 
     def build(self) -> Method:
-        """The method with validated parameters. Raises `UserError` for an unknown name, key or a bad value."""
+        """The method with validated parameters. Raises `UserError` for an unknown name, key or a bad value, and where an
+        installed method is not the one that was chosen."""
         if self.code is not None:
             raise AssertionError("submitted code is not built here: see lowdim_bench.isolation")
         kind = method_class(self.name)
+        if self.origin != (found := _origin(self.name)):
+            raise UserError(
+                f"Method {self.name} was chosen from {self.origin or 'lowdim-bench'}, but is {found or 'built in'} here. "
+                "Install the same version of its package on every machine."
+            )
         unknown_keys = sorted(set(self.parameters) - set(kind.model_fields))
         if unknown_keys:
             raise unknown(f"parameter of method {self.name}", unknown_keys[0], kind.model_fields)
@@ -85,23 +119,26 @@ class MethodChoice(Spec):
 
     @property
     def method_digest(self) -> str:
-        """The name of the method with its resolved parameters: parameters at their default do not change it.
-
-        For a class of the user's own, the source of its module decides too: changed code is another method.
-        """
+        """The name of the method with its resolved parameters: parameters at their default do not change it."""
         if self.code is not None:
             return digest_of({"code": self.code.identity(), "parameters": self.parameters})  # whatever it is called
         method = self.build()
         identity: dict[str, Any] = {"name": self.name, "parameters": method.identity()}
-        if ":" in self.name:
-            source = inspect.getsource(sys.modules[type(method).__module__])
-            identity["source"] = hashlib.sha256(source.encode()).hexdigest()
+        if self.origin:
+            identity["origin"] = self.origin
         return digest_of(identity)
 
     @property
     def label(self) -> str:
         """For people: the name and the parameters that were given, as `-m` takes them."""
         return ",".join([self.name, *(f"{key}={value}" for key, value in sorted(self.parameters.items()))])
+
+
+def choose(name: str, parameters: dict[str, Any] | None = None) -> MethodChoice:
+    """A built-in or installed method with parameters, as it is installed here. Raises `UserError` for what is not valid."""
+    choice = MethodChoice(name=name, parameters=parameters or {}, origin=_origin(name))
+    choice.build()
+    return choice
 
 
 def parse_choice(text: str) -> MethodChoice:
@@ -115,6 +152,4 @@ def parse_choice(text: str) -> MethodChoice:
         if key in parameters:
             raise UserError(f"Method '{text}': parameter '{key}' is given twice.")
         parameters[key] = parse_yaml(value, f"Method '{text}': the value of '{key}'")
-    choice = MethodChoice(name=name, parameters=parameters)
-    choice.build()
-    return choice
+    return choose(name, parameters)

@@ -32,6 +32,9 @@ class Metrics:
 class Problem(ABC):
     """Loss, gradient and metrics for a pack of flat parameter vectors. It is fixed: training changes nothing in it."""
 
+    chance_loss: float | None = None
+    """Mean loss of calling all classes equally likely; None where there are no classes."""
+
     def __init__(self, task: Task, blocks: Sequence[Block], example_count: int | None, device: torch.device) -> None:
         self.task = task
         self.blocks = tuple(blocks)

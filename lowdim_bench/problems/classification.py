@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import final
 
@@ -33,6 +34,7 @@ class ClassificationProblem(Problem):
         classes = int(self.labels.max()) + 1
         self.network = build_network(spec.network, tuple(inputs.shape[1:]), classes)
         super().__init__(task, self.network.blocks, len(self.labels), device)
+        self.chance_loss = math.log(classes)
 
     def initial(self, replicate: int) -> Tensor:
         return self.network.initial(self.generator("initial weights", replicate)).to(self.device)

@@ -79,6 +79,11 @@ class MeteredProblem:
         return self._problem.full_dimension
 
     @property
+    def example_count(self) -> int | None:
+        """Training examples, or None where there are none and every gradient is the exact one."""
+        return self._problem.example_count
+
+    @property
     def blocks(self) -> tuple[Block, ...]:
         """The tensors of the network and where they lie in the flat parameter vector."""
         return self._problem.blocks

@@ -32,6 +32,14 @@ class Spec(BaseModel):
         except (TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{source} is not valid: {error}") from None
 
+    @classmethod
+    def from_json(cls, content: bytes, source: str) -> Self:
+        """Validate JSON from anywhere; `source` is named in the `UserError` raised when it does not fit."""
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            raise UserError(f"{source} is not valid:\n{explain(error)}") from None
+
     def identity(self) -> dict[str, Any]:
         """What decides the number: all fields that differ from their defaults, as plain data.
 

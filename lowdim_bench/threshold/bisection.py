@@ -32,13 +32,12 @@ class Bracket:
     """The threshold of one replicate lies in failed < threshold <= reached.
 
     `failed` is k_low - 1 where nothing failed, `reached` is k_high + 1 where nothing reached: the threshold may then lie
-    beyond the range. `closed`: one of its trials failed for the method's own fault, so no more are asked of it.
+    beyond the range.
     """
 
     replicate: int
     failed: int
     reached: int
-    closed: bool = False
 
     @property
     def width(self) -> float:
@@ -55,7 +54,6 @@ def brackets(target: str, k_low: int, k_high: int, results: Sequence[TrialResult
 
     Where a replicate failed above a k that it reached, its threshold is the first rise: `failed` is the largest k below.
     """
-    broken = {result.trial.replicate for result in results if result.status == "failed"}
     own: dict[int, list[tuple[int, bool]]] = {}
     for result in observed(results):
         own.setdefault(result.trial.replicate, []).append((result.trial.k, result.reached(target)))
@@ -63,7 +61,7 @@ def brackets(target: str, k_low: int, k_high: int, results: Sequence[TrialResult
     for replicate, trials in own.items():
         reached = min((max(k, k_low) for k, hit in trials if hit and k <= k_high), default=k_high + 1)
         failed = max((k for k, hit in trials if not hit and k_low <= k < reached), default=k_low - 1)
-        found.append(Bracket(replicate, failed, reached, replicate in broken))
+        found.append(Bracket(replicate, failed, reached))
     return found
 
 
@@ -105,7 +103,7 @@ def next_bisections(
     low, centre, high = shares.quantiles(np.clip([level - error, level, level + error], 0.0, 1.0)).tolist()
     cuts = _cuts(spec, k_low, k_high, centre)
     rough = high - low > ROUGH * log(spec.precision)
-    opened = [item for item in found if not item.closed and item.width > log(spec.precision) / 4]
+    opened = [item for item in found if item.width > log(spec.precision) / 4]
     opened = [item for item in opened if item.reached - item.failed > 1 and (rough or item.open_cuts(cuts))]
     opened = sorted(opened, key=lambda item: (-item.width, item.replicate))[:size]
     opened += [Bracket(first_new + i, k_low - 1, k_high + 1) for i in range(size - len(opened))]

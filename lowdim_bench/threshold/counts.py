@@ -42,12 +42,12 @@ class Counts:
 
 
 def observed(results: Sequence[TrialResult]) -> list[TrialResult]:
-    """The results that are observations, by replicate, then k: every sum over them has one order.
+    """The results by replicate, then k: every sum over them has one order.
 
-    A `failed` trial is the method's own fault and says nothing about k; a `diverged` one is a failure to reach.
+    A `diverged` or `failed` trial is one that did not reach: a method that does not get through has not reached the target,
+    and failing can never lower a threshold.
     """
-    seen = [result for result in results if result.status != "failed"]
-    return sorted(seen, key=lambda result: (result.trial.replicate, result.trial.k, result.trial.round))
+    return sorted(results, key=lambda result: (result.trial.replicate, result.trial.k, result.trial.round))
 
 
 def first_of_each_replicate(results: Sequence[TrialResult]) -> list[TrialResult]:

@@ -83,6 +83,9 @@ def assess(spec: ThresholdSpec, target: str, k_low: int, k_high: int, results: S
         note = f"{hits} of {trials} trials reached near k = {recheck}, which does not fit; more trials there will tell."
         known = finding if finding.status == "found" else Finding("unfinished")
         finding = replace(known, status="unfinished", note=note)
+    if failed := sum(result.status == "failed" for result in results):
+        note = f"{failed} of {len(results)} trials failed, and count as not reached."
+        finding = replace(finding, note=f"{finding.note} {note}".lstrip())
     full = _with_counts(spec, target, seen, finding, monotone=not monotonicity.rejected or k_low == k_high)
     return Assessment(full, rates, monotonicity, recheck, belief, found)
 

@@ -3,7 +3,8 @@
 All calls of MLflow are in `connection`, which is imported only after `prepare_environment`.
 """
 
+from lowdim_bench.tracking.credit import Credit
 from lowdim_bench.tracking.store import Store, StoredSweep
 from lowdim_bench.tracking.sweep_log import SweepLog
 
-__all__ = ["Store", "StoredSweep", "SweepLog"]
+__all__ = ["Credit", "Store", "StoredSweep", "SweepLog"]

@@ -47,6 +47,8 @@ class StoredRun:
     """Milliseconds since 1970."""
     tags: Mapping[str, str]
     params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    """The latest value of each."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,12 @@ class Connection:
                 f"to end, or stop it; it holds {lock_file(settings, 'schema')}."
             ) from None
         except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
+            if isinstance(error, MlflowException) and error.get_http_status_code() == 401:
+                raise UserError(
+                    f"The MLflow server {self.where} refuses this machine: no name and password, or not the right ones. Put "
+                    "them into ~/.mlflow/credentials (`lowdim-bench serve` says where it keeps them), or into "
+                    "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+                ) from None
             raise UserError(
                 f"The tracking store {self.where} cannot be opened: {error}. Correct --tracking-uri or "
                 "LOWDIM_BENCH_TRACKING_URI, or leave it out to use mlflow.db in this folder."
@@ -174,12 +182,13 @@ class Connection:
     def upload(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
         """Store files under a folder of the run ('' for its top). Each is complete on disk before MLflow sees it."""
         with tempfile.TemporaryDirectory(prefix="lowdim-") as scratch:
-            for name, content in files.items():
-                path = Path(scratch) / name
-                path.write_bytes(content)
-                self._patiently(
-                    f"storing {name}", lambda path=path: self._client.log_artifact(run_id, str(path), folder or None)
-                )
+
+            def store() -> None:
+                for name, content in files.items():
+                    (Path(scratch) / name).write_bytes(content)  # here too the disk may be full for a while
+                self._client.log_artifacts(run_id, scratch, folder or None)  # one call: each looks the run up anew
+
+            self._patiently(f"storing {', '.join(files)}", store)
 
     def names(self, run_id: str, folder: str = "") -> set[str]:
         """Names of the files in a folder of a run, without the folder."""
@@ -198,6 +207,15 @@ class Connection:
             )
             files = [local] if local.is_file() else [local / name for name in there]
             return {file.name: file.read_bytes() for file in files if file.is_file()}
+
+    @contextlib.contextmanager
+    def everything(self, run_id: str) -> Iterator[Path]:
+        """A folder with all files of a run, as long as the context lasts; an empty one where it has none."""
+        with tempfile.TemporaryDirectory(prefix="lowdim-") as scratch:
+            there = self._patiently("listing files", lambda: self._client.list_artifacts(run_id))
+            if there:
+                self._patiently("fetching all files", lambda: self._client.download_artifacts(run_id, "", scratch))
+            yield Path(scratch)
 
     def _open_experiment(self) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)
@@ -243,7 +261,9 @@ class Connection:
 
 
 def _plain(run: Run) -> StoredRun:
-    return StoredRun(run.info.run_id, run.info.status, run.info.start_time, run.data.tags, run.data.params)
+    return StoredRun(
+        run.info.run_id, run.info.status, run.info.start_time, run.data.tags, run.data.params, run.data.metrics
+    )
 
 
 def _check_reachable(settings: Settings) -> None:

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from lowdim_bench.errors import InfrastructureError, UserError
 from lowdim_bench.specs import Spec
@@ -23,6 +24,8 @@ RENEW_EVERY = 30.0
 SETTLE_SECONDS = 1.0
 """How long after writing a lease it is read back: of two drivers that wrote at once, the later one then has it."""
 
+Moment = Annotated[float, Field(ge=0, lt=1e11)]
+
 log = logging.getLogger(__name__)
 
 
@@ -32,10 +35,10 @@ class Holder(Spec):
     host: str
     machine: str
     """Tells one boot and one process table from another: process ids compare only where this is equal."""
-    pid: int
+    pid: Annotated[int, Field(ge=1, lt=2**31)]
     id: str
-    since: float
-    expires: float
+    since: Moment
+    expires: Moment
 
     @classmethod
     def me(cls) -> Holder:
@@ -84,8 +87,16 @@ class MachineLock:
             holder = Holder.read(self._note.read_text()) if self._note.exists() else None
             raise UserError(refusal(what, holder)) from None
         draft = self._note.with_suffix(f".{me.id}")
-        draft.write_text(me.model_dump_json())
-        draft.replace(self._note)
+        try:
+            draft.write_text(me.model_dump_json())
+            draft.replace(self._note)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            self._lock.release()
+            raise UserError(
+                f"The lock of a sweep cannot be written to {path.parent}: {error.strerror}. Make room there, or give another "
+                "folder with LOWDIM_BENCH_STATE_DIR, and run the same command again."
+            ) from None
 
     def release(self) -> None:
         self._note.unlink(missing_ok=True)
@@ -100,18 +111,25 @@ class Lease:
     ) -> None:
         """Take the lease. Raises `UserError`, naming the holder, where a living driver has it.
 
-        `shared`: drivers on other machines can reach the store, so two may write at once.
+        `shared`: drivers on other machines can reach the store, so two may write at once; see `confirm`.
         """
         self._read, self._write, self._me, self._what = read, write, me, what
         held = Holder.read(read() or "")
         if held is not None and held.id != me.id and held.holds():
             raise UserError(refusal(what, held))
         self._renew()
-        if shared:
-            time.sleep(SETTLE_SECONDS)
-            held = Holder.read(read() or "")
-            if held is not None and held.id != me.id:
-                raise UserError(refusal(what, held))
+        self._settled = time.monotonic() + SETTLE_SECONDS if shared else None
+
+    def confirm(self) -> None:
+        """Before the first result is added: read a lease that others could have written at the same moment back, once that
+        moment is over. Raises `UserError`, naming the holder, where another driver has it."""
+        if self._settled is None:
+            return
+        time.sleep(max(0.0, self._settled - time.monotonic()))
+        held = Holder.read(self._read() or "")
+        if held is not None and held.id != self._me.id:
+            raise UserError(refusal(self._what, held))
+        self._settled = None
 
     def heartbeat(self) -> None:
         """Renew the lease if that is due. Raises `InfrastructureError` when another driver has taken it meanwhile, as it

@@ -23,15 +23,33 @@ DRIVER = "lowdim.driver"
 K_LOW = "lowdim.k_low"
 K_HIGH = "lowdim.k_high"
 FULL_DIMENSION = "lowdim.full_dimension"
+DESCRIBED = "lowdim.described"
+"""Set once the files that describe the sweep are stored whole."""
+FIRST_REPLICATE = "lowdim.first_replicate"
+EXAMPLES = "lowdim.examples"
+OPERATIONS = "lowdim.forward_operations"
+SUBMISSION = "lowdim.submission"
+AUTHORS = "lowdim.authors"
+DESCRIPTION = "lowdim.description"
+EXPECTED_TRACK = "lowdim.expected_track"
+SUBMISSION_TASKS = "lowdim.submission_tasks"
 THRESHOLD_DIGEST = "lowdim.threshold_digest"
 OPERATOR_CHECK = "lowdim.operator_check"
+VERIFIED = "lowdim.verified"
 NOTE = "mlflow.note.content"
+
+RESTED_ON = (
+    SWEEP, TASK, TASK_DIGEST, METHOD, METHOD_DIGEST, TRACK, STATUS, FAILURE, K_LOW, K_HIGH, FULL_DIMENSION, FIRST_REPLICATE,
+    EXAMPLES, OPERATIONS, THRESHOLD_DIGEST,
+)  # fmt: skip
+"""Tags that a rank, or what is shown beside it, rests on."""
 
 TASK_FILE = "task.json"
 METHOD_FILE = "method.json"
 THRESHOLD_FILE = "threshold.json"
 TRIALS = "trials"
 FAILURES = "failures"
+CERTIFICATES = "certificates"
 
 SweepStatus = Literal["running", "interrupted", "failed", "found", "above_range", "below_range", "unfinished"]
 FINAL: Final = frozenset({"found", "above_range", "below_range", "unfinished"})
@@ -41,6 +59,11 @@ STATUSES: Final = frozenset(get_args(SweepStatus))
 def sweep_id(task_digest: str, method_digest: str) -> str:
     """One sweep for each task and method: running it again continues it."""
     return digest_of({"task": task_digest, "method": method_digest})
+
+
+def certificate_file(trial: str, sha256: str) -> str:
+    """The file of a trial's certificate, named by the trial's key and by its content."""
+    return f"{trial}-{sha256[:16]}.safetensors"
 
 
 def lock_file(settings: Settings, name: str) -> Path:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
-
-from pydantic import ValidationError
 
 from lowdim_bench.errors import LowdimError, UserError
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.records import TrialResult
 from lowdim_bench.settings import Settings, prepare_environment
 from lowdim_bench.specs import Task
-from lowdim_bench.specs.base import explain
 from lowdim_bench.tracking import keys, summary, trial_files
+from lowdim_bench.tracking.credit import Credit
+from lowdim_bench.tracking.dossier import Dossier, Verified, state_of, verified
 from lowdim_bench.tracking.driver_lock import Holder, Lease, MachineLock
 from lowdim_bench.tracking.sweep_log import SweepLog
 
 if TYPE_CHECKING:  # MLflow is imported when a store is opened
     from lowdim_bench.tracking.connection import Connection, StoredRun
 
+FIRST_REPLICATES = 2**31
+"""Replicates from which one is drawn to begin a sweep of submitted code."""
 LEFT_OUT = "Run %s of %s is left out: %s"
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,17 @@ class StoredSweep:
     k_high: int
     full_dimension: int
     results: tuple[TrialResult, ...]
+    """What every trial came to. Failed ones are among them, and count as not reached, unless the whole sweep failed."""
     method_digest: str
+    first_replicate: int = 0
+    example_count: int | None = None
+    """Training examples of its task; None where there are none, or where an older version did not record it."""
+    forward_operations: int | None = None
+    """Floating-point operations of the loss at one example; None where an older version did not record it."""
+    credit: Credit | None = None
+    """The submission that it was made from, if any."""
+    verified: Verified = "not yet"
+    """Whether its certificates and records were recomputed as they are now; see `lowdim_bench.verification`."""
 
 
 class Store:
@@ -70,17 +82,18 @@ class Store:
         k_range: tuple[int, int],
         full_dimension: int,
         extra_tags: Mapping[str, str] | None = None,
+        credit: Credit | None = None,
     ) -> SweepLog:
         """The record of a task with a method, begun or continued, and the sole right to add to it until it is closed.
 
-        `k_range`: the smallest and largest k that are searched. Raises `UserError`, naming the holder, where another driver
-        has the sweep.
+        `k_range`: the smallest and largest k that are searched. `extra_tags` describe the sweep besides; `credit` is
+        recorded where the sweep begins here. Raises `UserError`, naming the holder, where another driver has the sweep.
         """
         sweep, me = keys.sweep_id(task.digest, method.method_digest), Holder.me()
         what = f"The sweep of {method.label} on task {task.name}"
         lock = MachineLock(keys.lock_file(self._settings, sweep), me, what)
         try:
-            run = self._find(sweep) or self._begin(sweep, task, method)
+            run = self._find(sweep) or self._begin(sweep, task, method, credit)
             connection, run_id = self._connection, run.run_id
             lease = Lease(
                 lambda: connection.run(run_id).tags.get(keys.DRIVER),
@@ -90,10 +103,24 @@ class Store:
                 shared=self._settings.sqlite_path is None,
             )
             self._complete(run, task, method, k_range, full_dimension, extra_tags or {})
-            return SweepLog(connection, run, task, method, full_dimension, (lock, lease))
+            first = self._first_replicate(run, method)
+            return SweepLog(connection, run, task, method, full_dimension, (lock, lease), first)
         except BaseException:
             lock.release()
             raise
+
+    def _first_replicate(self, run: StoredRun, method: MethodChoice) -> int:
+        """Where the replicates of a sweep begin: at 0, or for submitted code at a place drawn once its digest is on record.
+
+        So code cannot hold what it learnt of its replicates beforehand. Other methods keep to the same ones, to be paired.
+        """
+        if method.code is None:
+            return 0
+        if drawn := run.tags.get(keys.FIRST_REPLICATE):
+            return int(drawn)
+        first = secrets.randbelow(FIRST_REPLICATES) + 1
+        self._connection.write(run.run_id, tags={keys.FIRST_REPLICATE: str(first)})
+        return first
 
     def annotate(self, task: Task, method: MethodChoice, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Write beside a sweep's result what was found out about it afterwards. Raises `UserError` where it is not recorded."""
@@ -110,13 +137,24 @@ class Store:
         for run in self._connection.runs(f"tags.`{keys.SWEEP}` LIKE '%'"):
             try:
                 found.append(self._read(run))
-            except ValidationError as error:
-                log.warning(LEFT_OUT, run.run_id, self._connection.where, explain(error))
             except KeyError as error:
                 log.warning(LEFT_OUT, run.run_id, self._connection.where, f"it has no {error}")
             except (LowdimError, ValueError) as error:
                 log.warning(LEFT_OUT, run.run_id, self._connection.where, error)
         return found
+
+    def dossiers(self, wanted: Sequence[str] | None = None) -> list[Dossier]:
+        """Runs of sweeps as they are stored, oldest first: all of them, or those whose identifier begins as one of `wanted`.
+
+        Raises `UserError` where one of these is no run's, or that of several.
+        """
+        runs = self._connection.runs(f"tags.`{keys.SWEEP}` LIKE '%'")
+        if wanted is None:
+            return [Dossier(self._connection, run) for run in runs]
+        chosen = [
+            Dossier(self._connection, _only(runs, name, self._connection.where)) for name in dict.fromkeys(wanted)
+        ]
+        return list({dossier.run_id: dossier for dossier in chosen}.values())
 
     def _find(self, sweep: str) -> StoredRun | None:
         """The oldest run of a sweep. Drivers that made one each, at the same time, thus meet in the same one."""
@@ -125,7 +163,7 @@ class Store:
             log.warning("Sweep %s has %d runs; %s is used.", sweep, len(runs), runs[0].run_id)
         return runs[0] if runs else None
 
-    def _begin(self, sweep: str, task: Task, method: MethodChoice) -> StoredRun:
+    def _begin(self, sweep: str, task: Task, method: MethodChoice, credit: Credit | None) -> StoredRun:
         tags = {
             keys.SWEEP: sweep,
             keys.TASK: task.name,
@@ -133,6 +171,7 @@ class Store:
             keys.METHOD: method.name,
             keys.METHOD_DIGEST: method.method_digest,
             keys.TRACK: task.track,
+            **(credit.tags() if credit else {}),
         }
         self._connection.create_run(f"{task.name}: {method.label}", tags)
         run = self._find(sweep)
@@ -158,46 +197,66 @@ class Store:
             keys.FULL_DIMENSION: str(full_dimension),
             **extra_tags,
         }
+        if keys.DESCRIBED not in run.tags:
+            files = {
+                keys.TASK_FILE: task.model_dump_json(indent=2).encode(),
+                keys.METHOD_FILE: method.model_dump_json(indent=2).encode(),
+            }
+            self._connection.upload(run.run_id, "", files)
+            if data := summary.data_input(task):
+                self._connection.add_input(run.run_id, *data)
+            tags[keys.DESCRIBED] = "yes"  # last: files that were cut short are stored again
         new = {name: value for name, value in tags.items() if run.tags.get(name) != value}
         if params or new:
             self._connection.write(run.run_id, params=params, tags=new)
-        files = {
-            keys.TASK_FILE: task.model_dump_json(indent=2).encode(),
-            keys.METHOD_FILE: method.model_dump_json(indent=2).encode(),
-        }
-        there = self._connection.names(run.run_id)
-        if missing := {name: content for name, content in files.items() if name not in there}:
-            self._connection.upload(run.run_id, "", missing)
-            if data := summary.data_input(task):
-                self._connection.add_input(run.run_id, *data)
 
     def _read(self, run: StoredRun) -> StoredSweep:
-        task = Task.model_validate_json(self._file(run, keys.TASK_FILE))
-        method = MethodChoice.model_validate_json(self._file(run, keys.METHOD_FILE))
+        task = Task.from_json(self._file(run, keys.TASK_FILE), keys.TASK_FILE)
+        method = MethodChoice.from_json(self._file(run, keys.METHOD_FILE), keys.METHOD_FILE)
         method_digest = run.tags[keys.METHOD_DIGEST]
-        # A method of one's own is not imported to be shown: its code may be elsewhere, or changed, since it was measured.
-        altered = ":" not in method.name and method.method_digest != method_digest
+        # An installed method is not imported to be shown: its package may be elsewhere, or changed, since it was measured.
+        altered = not method.origin and method.method_digest != method_digest
         if altered or keys.sweep_id(task.digest, method_digest) != run.tags[keys.SWEEP]:
             raise UserError(
                 f"its {keys.TASK_FILE} and {keys.METHOD_FILE} are not those of sweep {run.tags[keys.SWEEP]}; they were "
                 "altered, or this version of lowdim-bench reads them otherwise"
             )
-        files = trial_files.decode(
-            self._connection.download(run.run_id, keys.TRIALS), f"run {run.run_id}: {keys.TRIALS}"
-        )
+        raw = {folder: self._connection.download(run.run_id, folder) for folder in (keys.TRIALS, keys.FAILURES)}
+        trials, failures = (trial_files.decode(raw[folder], f"run {run.run_id}: {folder}") for folder in raw)
+        certificates = self._connection.names(run.run_id, keys.CERTIFICATES)
+        status = run.tags.get(keys.STATUS, "running")
         return StoredSweep(
             run_id=run.run_id,
             task=task,
             method=method,
-            status=run.tags.get(keys.STATUS, "running"),
+            status=status,
             failure=run.tags.get(keys.FAILURE, ""),
             k_low=int(run.tags[keys.K_LOW]),
             k_high=int(run.tags[keys.K_HIGH]),
             full_dimension=int(run.tags[keys.FULL_DIMENSION]),
-            results=tuple(trial_files.merge(files)),
+            # A sweep that failed as a whole has no threshold: its failures say nothing of k.
+            results=tuple(trial_files.standing(trials, {} if status == "failed" else failures)),
             method_digest=method_digest,
+            first_replicate=int(run.tags.get(keys.FIRST_REPLICATE, "0")),
+            example_count=_number(run.tags.get(keys.EXAMPLES)),
+            forward_operations=_number(run.tags.get(keys.OPERATIONS)),
+            credit=Credit.of(run.tags),
+            verified=verified(run.tags, state_of(run.tags, raw[keys.TRIALS], raw[keys.FAILURES], certificates)),
         )
 
     def _file(self, run: StoredRun, name: str) -> bytes:
         """Raises KeyError where the run has no such file."""
         return self._connection.download(run.run_id, name)[name]
+
+
+def _only(runs: Sequence[StoredRun], name: str, where: str) -> StoredRun:
+    matching = [run for run in runs if name and run.run_id.startswith(name)]
+    if len(matching) == 1:
+        return matching[0]
+    known = ", ".join(run.run_id[:8] for run in runs) or "(none)"
+    problem = f"{len(matching)} runs begin with" if matching else "There is no run that begins with"
+    raise UserError(f"{problem} '{name}' in {where}. Runs: {known}. `lowdim-bench rank` shows them too.")
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text else None

@@ -45,7 +45,8 @@ def parameters(task: Task, method: MethodChoice) -> dict[str, str]:
     else:
         shown["dimension"] = task.problem.dimension
         shown["spectrum"] = task.problem.spectrum.kind
-    resolved = method.build().model_dump(mode="json")
+    # Submitted code is not imported to learn its defaults: what was given is shown.
+    resolved = method.parameters if method.code else method.build().model_dump(mode="json")
     shown |= {f"{method.name}.{name}": value for name, value in resolved.items()}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in shown.items()}
 

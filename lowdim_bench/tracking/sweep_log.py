@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -39,8 +39,11 @@ class SweepLog:
         method: MethodChoice,
         full_dimension: int,
         claim: tuple[MachineLock, Lease],
+        first_replicate: int = 0,
     ) -> None:
         self.run_id = run.run_id
+        self.first_replicate = first_replicate
+        """Where the replicates of this sweep begin."""
         self._connection = connection
         self._task, self._method, self._full_dimension = task, method, full_dimension
         self._started = run.started
@@ -48,9 +51,12 @@ class SweepLog:
         self._threshold_digest = run.tags.get(keys.THRESHOLD_DIGEST, "")
         self._lock, self._lease = claim
         self._closed = False
-        self._trials = self._load(keys.TRIALS)
+        # Its range is written before any trial, so a run that had none when it was found needs no listing.
+        folders = (keys.TRIALS, keys.FAILURES)
+        self._trials, self._failures = (self._load(one) if keys.K_LOW in run.tags else {} for one in folders)
+        self._again = self._status == "failed"
         if self._status not in keys.FINAL:
-            self._begin()
+            self._begin(marked=run.status == "RUNNING")
 
     @property
     def status(self) -> str:
@@ -58,25 +64,41 @@ class SweepLog:
         return self._status
 
     def results(self) -> list[TrialResult]:
-        """Every trial that is kept, once: by round, k, replicate. Failed ones are not among them: see `failures`."""
-        return trial_files.merge(self._trials)
+        """What every trial came to, once: by round, k, replicate.
+
+        A failed trial is among them, unless it went well later. Where the sweep itself had failed when it was opened, those of
+        its last round are not: the cause may have been put right, no later round was planned on them, and they run once more.
+        """
+        return trial_files.standing(self._trials, self._failures, but_last_round=self._again)
 
     def failures(self) -> list[TrialResult]:
-        """Trials that failed through their method, kept as evidence; in a repaired environment they may run again."""
-        return trial_files.merge(self._load(keys.FAILURES))
+        """Every attempt on record that failed, whatever became of its trial later: by round, k, replicate."""
+        return trial_files.sort(result for results in self._failures.values() for result in results)
 
-    def append(self, results: Sequence[TrialResult]) -> None:
-        """Keep finished trials, in one immutable file (and one more for those that failed)."""
+    def append(self, results: Sequence[TrialResult], certificates: Mapping[str, bytes] | None = None) -> None:
+        """Keep finished trials, in one immutable file (and one more for those that failed).
+
+        `certificates`: those that the results name, by SHA-256. They are stored first: a trial on record has its certificate.
+        Raises KeyError where one is not among them.
+        """
         kept = [result for result in results if result.status != "failed"]
         failed = [result for result in results if result.status == "failed"]
+        known = {keys.TRIALS: self._trials, keys.FAILURES: self._failures}
         for folder, some in ((keys.TRIALS, kept), (keys.FAILURES, failed)):
             if some:
                 if self._status != "running":
                     self._begin()
+                self._lease.confirm()
+                named = {
+                    keys.certificate_file(r.trial.key, r.certificate): r.certificate for r in some if r.certificate
+                }
+                files = {file: (certificates or {})[name] for file, name in named.items()}
+                if files:
+                    self._connection.upload(self.run_id, keys.CERTIFICATES, files)
                 name, content = trial_files.encode(some)
                 self._connection.upload(self.run_id, folder, {name: content})
-                if folder == keys.TRIALS:
-                    self._trials[name] = tuple(some)
+                known[folder][name] = tuple(some)
+        self._again = False  # what has run once more stands
 
     def log_progress(self, estimate: Estimate, trainings: int, round: int) -> None:  # noqa: A002 - the planner's word
         """How narrow the interval is after a round. A sweep that was finished before is left as it is."""
@@ -186,9 +208,10 @@ class SweepLog:
         last_round = max((result.trial.round for result in results), default=0)
         self._connection.write(self.run_id, points=[Point(name, value, last_round) for name, value in final.items()])
 
-    def _begin(self) -> None:
+    def _begin(self, *, marked: bool = False) -> None:
         self._connection.write(self.run_id, tags={keys.STATUS: "running", keys.FAILURE: ""})
-        self._connection.set_status(self.run_id, "RUNNING")
+        if not marked:
+            self._connection.set_status(self.run_id, "RUNNING")
         self._status = "running"
 
     def _load(self, folder: str) -> dict[str, tuple[TrialResult, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -35,7 +35,7 @@ def decode(files: Mapping[str, bytes], source: str) -> dict[str, tuple[TrialResu
     found: dict[str, tuple[TrialResult, ...]] = {}
     for name in sorted(files):
         try:
-            found[name] = _decode_one(name, files[name])
+            found[name] = decode_one(name, files[name])
         except ValueError as error:
             log.warning("%s/%s is left out, and its trials will run again: %s", source, name, error)
     return found
@@ -55,14 +55,42 @@ def merge(files: Mapping[str, Sequence[TrialResult]]) -> list[TrialResult]:
                 log.warning(
                     "Trial %s is stored twice with different outcomes; that of %s is not used.", result.trial.key, name
                 )
-    return sorted(kept.values(), key=lambda result: (result.trial.round, result.trial.k, result.trial.replicate))
+    return sort(kept.values())
+
+
+def standing(
+    trials: Mapping[str, Sequence[TrialResult]],
+    failures: Mapping[str, Sequence[TrialResult]],
+    *,
+    but_last_round: bool = False,
+) -> list[TrialResult]:
+    """What every trial came to: its result, or the failure where it has none. `but_last_round`: without failures there."""
+    good = merge(trials)
+    known = {result.trial.key for result in good}
+    failed: dict[str, TrialResult] = {}
+    for name in sorted(failures):
+        for result in failures[name]:
+            failed.setdefault(result.trial.key, result)
+    last = max((result.trial.round for result in (*good, *failed.values())), default=0)
+    stand = [
+        result
+        for key, result in failed.items()
+        if key not in known and not (but_last_round and result.trial.round == last)
+    ]
+    return sort([*good, *stand])
+
+
+def sort(results: Iterable[TrialResult]) -> list[TrialResult]:
+    """By round, k, replicate."""
+    return sorted(results, key=lambda result: (result.trial.round, result.trial.k, result.trial.replicate))
 
 
 def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
 
 
-def _decode_one(name: str, content: bytes) -> tuple[TrialResult, ...]:
+def decode_one(name: str, content: bytes) -> tuple[TrialResult, ...]:
+    """The results of one file. Raises ValueError, with the reason, where it is not as it was written."""
     match = NAME.fullmatch(name)
     if match is None:
         raise ValueError("its name is not round-NUMBER-HASH.json")

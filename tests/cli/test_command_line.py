@@ -18,7 +18,25 @@ from lowdim_bench.cli import app
 from tests.cli.conftest import Cli
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-COMMANDS = ["tasks", "methods", "schema", "run", "rank", "calibrate wells", "calibrate coverage", "calibrate operators"]
+COMMANDS = [
+    "tasks",
+    "methods",
+    "schema",
+    "run",
+    "rank",
+    "calibrate wells",
+    "calibrate coverage",
+    "calibrate operators",
+    "init-submission",
+    "validate",
+    "estimate",
+    "submit",
+    "jobs",
+    "logs",
+    "cancel",
+    "resume",
+    "serve",
+]
 
 
 def test_every_command_is_listed_here() -> None:

@@ -27,8 +27,8 @@ LONG = {"precision": 1.001, "trials": 64, "minimum_replicates": 20}
 
 
 def test_run_rank_and_run_again(cli: Cli, write_task: Callable[..., str]) -> None:
-    template = str(Path(__file__).parents[2] / "submissions" / "template")
-    command = ["run", write_task(), "-m", "random_subspace", "-m", template, "-m", "dense"]
+    submission = str(Path(__file__).parents[2] / "submissions" / "short-burn-in")
+    command = ["run", write_task(), "-m", "random_subspace", "-m", submission, "-m", "dense"]
     out, err = cli.run(*command)
     assert "random_subspace" in out
     assert "trainings, k* in" in err
@@ -44,8 +44,11 @@ def test_run_rank_and_run_again(cli: Cli, write_task: Callable[..., str]) -> Non
     by_method = {row["method"]: row for row in board["rows"]}
     cold, burnt, dense = (by_method[name] for name in ("random_subspace", "burn_in_subspace", "dense"))
     assert (cold["preparation_gradient_evaluations"], cold["track"]) == (0, "cold")
-    assert (burnt["preparation_gradient_evaluations"], burnt["track"]) == (32, "prepared")
+    assert (burnt["preparation_gradient_evaluations"], burnt["track"]) == (8, "prepared")
     assert {cold["rank"], burnt["rank"]} == {1, 2}
+    assert (cold["submission"], burnt["submission"]) == (None, "short-burn-in")
+    assert burnt["authors"] == ["The lowdim-bench authors"]
+    assert "short-burn-in (burn_in_subspace,burn_in_steps=8)" in cli.run("rank")[0]
     assert dense["rank"] is None
     assert dense["k_star"] == dense["full_dimension"]
     before = cli.trial_files()
@@ -148,80 +151,106 @@ def test_second_driver_is_refused(cli: Cli, long: tuple[str, ...]) -> None:
     assert max(Counter(cli.recorded()).values()) == 1
 
 
-OWN_METHODS = """
+HEAD = """
+import os
 import torch
 from lowdim_bench.methods import Method, Setting, Train
 from lowdim_bench.parametrizations import AffineSubspace, Coordinates
 
-class _Own(Method):
+def drawn(setting):
+    return Coordinates.random(setting.k, setting.full_dimension, setting.seed, setting.initial.device)
+
+class Mine(Method):
     summary = "of a test"
     source = "this test"
 
-class Raises(_Own):
     def prepare(self, setting):
-        raise RuntimeError("no idea how")
-
-class Everything(_Own):
-    def prepare(self, setting):
-        return AffineSubspace.full_space(setting.initial)
-
-class NotANumber(_Own):
-    def prepare(self, setting):
-        kept = Coordinates.random(setting.k, setting.full_dimension, setting.seed, setting.initial.device)
-        return AffineSubspace.masked(setting.initial * float("nan"), kept)
-
-class WrongShape(_Own):
-    def prepare(self, setting):
-        kept = Coordinates.random(setting.k, 5000, setting.seed, setting.initial.device)
-        return AffineSubspace.masked(torch.zeros(5000), kept)
-
-class Greedy(_Own):
-    def prepare(self, setting):
-        start = AffineSubspace.full_space(setting.initial)
-        while True:
-            start = AffineSubspace.full_space((yield Train(start, 0, 500)).weights)
-
-class Leaves(_Own):
-    def prepare(self, setting):
-        raise SystemExit(3)
-
-class Patches(_Own):
-    def prepare(self, setting):
-        kept = Coordinates.random(setting.k, setting.full_dimension, setting.seed, setting.initial.device)
-        honest = kept.tensors()
-        kept.tensors = lambda: honest
-        return AffineSubspace.masked(setting.initial, kept)
-
-class FirstOnes(_Own):
-    def prepare(self, setting):
-        return AffineSubspace.masked(setting.initial, Coordinates(torch.arange(setting.k), setting.full_dimension))
-"""
+        """
+PREPARATIONS = {
+    "raises": "raise RuntimeError('no idea how')",
+    "everything": "return AffineSubspace.full_space(setting.initial)",
+    "breaks-down": "os.abort()",
+    "first-ones": "return AffineSubspace.masked(setting.initial, Coordinates(torch.arange(setting.k), setting.full_dimension))",
+}
+"""What submissions do, by name."""
 
 
-def test_own_methods_and_their_faults(cli: Cli, write_task: Callable[..., str]) -> None:
-    (cli.folder / "own.py").write_text(OWN_METHODS)
+def _write_submission(folder: Path, name: str) -> str:
+    home = folder / name
+    home.mkdir()
+    (home / "submission.yaml").write_text(f"name: {name}\nauthors: [Ann]\nmethod: method.py\ntasks: [digits-mlp]\n")
+    (home / "method.py").write_text(HEAD + PREPARATIONS[name] + "\n")
+    return f"./{name}"
+
+
+def test_submitted_code_and_its_faults(cli: Cli, write_task: Callable[..., str]) -> None:
     faults = {
-        "Raises": "no idea how",
-        "Everything": "allows k = 1 numbers",
-        "NotANumber": "not finite",
-        "WrongShape": "ends in 5000 parameters",
-        "Greedy": "the task allows 2000",
-        "Leaves": "SystemExit",
-        "Patches": "replaced tensors",
+        "raises": "RuntimeError: no idea how (method.py, line",
+        "everything": "allows k = 1 numbers",
+        "breaks-down": "its process was killed by signal",
     }
-    chosen = [argument for name in faults for argument in ("-m", f"own:{name}")]
-    out, err = cli.run("run", write_task(), *chosen, "-m", "own:FirstOnes", "--json", code=2)
+    folders = [_write_submission(cli.folder, name) for name in (*faults, "first-ones")]
+    chosen = [argument for folder in folders for argument in ("-m", folder)]
+    out, err = cli.run("run", write_task(), *chosen, "--json", code=2)
     assert "Traceback" not in err
     for name, reason in faults.items():
-        assert any(f"own:{name}" in line and reason in line for line in err.splitlines()), (name, err)
-    assert '"method": "own:FirstOnes"' in out
+        assert any(name in line and reason in line for line in err.splitlines()), (name, err)
+    assert '"method": "first-ones"' in out
     rows = {row["method"]: row for row in cli.json("rank")["rows"]}
-    assert rows["own:FirstOnes"]["trials"] >= 5
-    assert rows["own:Everything"]["rank"] is None
-    assert rows["own:Everything"]["k_star"] is None
-    (cli.folder / "own.py").unlink()  # what was measured is shown without its code, or with other code
+    assert rows["first-ones"]["trials"] >= 5
+    assert rows["everything"]["rank"] is None
+    assert rows["everything"]["k_star"] is None
+    shutil.rmtree(cli.folder / "first-ones")  # what was measured is shown without its folder
     shown = {row["method"]: row for row in cli.json("rank")["rows"]}
-    assert shown["own:FirstOnes"] == rows["own:FirstOnes"]
+    assert shown["first-ones"] == rows["first-ones"]
+
+
+SOMETIMES = (
+    HEAD
+    + """
+        if setting.k == 1:
+            os._exit(7)
+        if setting.k == 3:
+            raise RuntimeError("not with three")
+        return AffineSubspace.masked(setting.initial, drawn(setting))
+"""
+)
+"""Of an installed package, which runs in the worker itself."""
+
+
+def _install_sometimes(cli: Cli) -> None:
+    information = cli.folder / "more_methods-1.0.dist-info"  # Ray hands the current folder on to its workers
+    information.mkdir()
+    (cli.folder / "more_methods.py").write_text(SOMETIMES)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: more-methods\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[lowdim_bench.methods]\nsometimes = more_methods:Mine\n")
+
+
+def test_poisoned_trials_are_recorded_as_failures_and_the_sweep_goes_on(
+    cli: Cli, write_task: Callable[..., str]
+) -> None:
+    _install_sometimes(cli)
+    command = ("run", write_task(), "-m", "sometimes", "-m", "random_mask")
+    poisoned, sound = (sweep["estimate"] for sweep in cli.json(*command)["sweeps"])
+    # With so few numbers a mask does not reach the target anyway, so failing there must not change what is found.
+    assert [poisoned[end] for end in ("status", "low", "k_star", "high")] == [
+        sound[end] for end in ("status", "low", "k_star", "high")
+    ]
+    assert f"2 of {poisoned['trials']} trials failed, and count as not reached." in poisoned["note"]
+    failures = [
+        result
+        for path in cli.folder.glob("mlartifacts/**/failures/*.json")
+        for result in json.loads(path.read_text())["results"]
+    ]
+    reasons = {result["trial"]["k"]: result["reason"] for result in failures}
+    assert len(failures) == 2
+    assert "given up after 3 attempts, since the worker process died each time" in reasons[1]
+    assert "not with three" in reasons[3]
+    before = cli.recorded()
+    assert [sweep["estimate"] for sweep in cli.json(*command)["sweeps"]] == [poisoned, sound]
+    assert cli.recorded() == before, "what was given up is not tried for ever"
+    ranked = {row["method"]: row for row in cli.json("rank")["rows"]}["sometimes"]
+    assert (ranked["k_star"], ranked["trials"]) == (poisoned["k_star"], poisoned["trials"])
 
 
 def test_diverging_recipe_is_said(cli: Cli, write_task: Callable[..., str]) -> None:

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lowdim_bench import engine
 from lowdim_bench.engine import Span, train
 from lowdim_bench.parametrizations import (
     AffineSubspace,
     Coordinates,
     DenseBasis,
     Pack,
+    SharedGaussian,
     SignedHash,
     SubsampledHadamard,
 )
@@ -181,6 +183,28 @@ def test_rows_that_leave_do_not_disturb_those_that_stay(kind: str) -> None:
         (own,) = train(metered([row]), [subspaces[row]], spec, [rates[row]], Span(0, stop))
         torch.testing.assert_close(left[row], own, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(log.weights[stop, row], subspaces[row].map(left[row]))
+
+
+def test_trials_too_large_for_the_caches_together_train_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    subspaces = [KINDS["signed_hash"](k, row) for row, k in enumerate([9, 53, 4, 17, 30])]
+    spec, rates = recipe(optimizer=ADAM), [0.05, 0.1, 0.05, 0.02, 0.03]
+    at_once = train(metered(range(5)), subspaces, spec, rates, Span(0, 8))
+    monkeypatch.setattr(engine, "_NUMBERS_AT_ONCE", 2 * 53)
+    log, problem = Log(4, ends={2: 4}), metered(range(5))
+    in_groups = train(problem, subspaces, spec, rates, Span(0, 8), log)
+    assert log.looks == [(4, [0]), (8, [0]), (4, [1, 2]), (8, [1]), (4, [3, 4]), (8, [3, 4])]
+    assert [ledger.spent.gradient_evaluations for ledger in problem.ledgers] == [8, 8, 4, 8, 8]
+    for row in (0, 1, 3, 4):
+        assert torch.equal(in_groups[row], at_once[row])
+    assert torch.equal(log.weights[4, 2], subspaces[2].map(in_groups[2]))
+
+
+def test_trials_that_share_a_basis_train_all_at_once_however_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_NUMBERS_AT_ONCE", 1)
+    subspaces = [AffineSubspace(PROBLEM.initial(row), SharedGaussian(5, 53, row, CPU)) for row in range(3)]
+    log = Log(4)
+    train(metered(range(3)), subspaces, recipe(), [0.05] * 3, Span(0, 4), log)
+    assert log.looks == [(4, [0, 1, 2])]
 
 
 def test_training_ends_when_all_have_left() -> None:

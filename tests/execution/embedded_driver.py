@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lowdim_bench.errors import InfrastructureError
-from lowdim_bench.execution import Executor, Job, Work
+from lowdim_bench.execution import Answer, Executor, Job, Work
 from lowdim_bench.records import Trial, TrialResult
 from lowdim_bench.settings import Settings, quiet_stdout
 from lowdim_bench.specs import Task
@@ -38,7 +38,7 @@ def hang(trials: Sequence[Trial]) -> list[TrialResult]:
 WORK = Work(
     load=lambda task, root: {},
     build=lambda task, arrays, device: None,
-    run=lambda problem, task, method, trials: method(trials),
+    run=lambda problem, task, method, trials: Answer(method(trials)),
     start=lambda: None,
 )
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lowdim_bench.errors import UserError
-from lowdim_bench.execution.jobs import Attempt, Failure, Job, Trouble, after_failure
+from lowdim_bench.execution.jobs import NODE_ATTEMPTS, Attempt, Failure, Job, Trouble, after_failure
 from lowdim_bench.execution.plan import Plan, plan_workers
 from lowdim_bench.records import Trial
 from lowdim_bench.settings import Settings
@@ -78,6 +78,7 @@ def single(job: Job) -> Job:
         (["bug"], 1),
         (["crash", "bug"], 2),
         (["deadline"], 1),
+        (["node", "crash", "node", "crash", "crash"], 5),
     ],
 )
 def test_when_a_single_trial_is_given_up(job: Job, failures: list[Failure], attempts: int) -> None:
@@ -89,9 +90,47 @@ def test_when_a_single_trial_is_given_up(job: Job, failures: list[Failure], atte
     assert again == []
     assert finished is not None
     assert finished.attempts == attempts
+    if failures[-1] == "bug":
+        assert finished.results == ()
+        assert finished.error is not None
+        assert "k1-r1" in finished.error
+        assert finished.error.endswith("\nwhy")
+    else:
+        assert finished.error is None
+        (result,) = finished.results
+        assert (result.trial, result.status) == (job.trials[0], "failed")
+        assert result.reason.endswith(": why")
+
+
+def test_a_node_that_dies_is_no_trials_fault_but_not_for_ever(job: Job) -> None:
+    attempt, finished = Attempt(job), None
+    while finished is None:
+        again, finished = after_failure(attempt, Trouble("node", "why"))
+        if again:
+            (attempt,) = again
+            assert attempt.job == job
+    assert finished.attempts == NODE_ATTEMPTS
     assert finished.error is not None
-    assert "k1-r1" in finished.error
-    assert finished.error.endswith("\nwhy")
+    assert "the node that ran it died each time" in finished.error
+
+
+@pytest.mark.parametrize("failure", ["crash", "memory", "deadline"])
+@pytest.mark.parametrize("poisoned", [{1}, {11}, {3, 4, 8}, set(range(1, 12))])
+def test_poisoned_trials_are_isolated_and_the_others_come_back(job: Job, failure: Failure, poisoned: set[int]) -> None:
+    queue, runs, failed, good = [Attempt(job)], 0, [], []
+    while queue:
+        attempt = queue.pop(0)
+        runs += 1
+        if not poisoned & {trial.k for trial in attempt.job.trials}:
+            good += [trial.k for trial in attempt.job.trials]
+            continue
+        again, finished = after_failure(attempt, Trouble(failure, "why"))
+        queue = again + queue
+        if finished is not None:
+            failed += [result.trial.k for result in finished.results]
+    assert sorted(failed) == sorted(poisoned)
+    assert sorted(good) == sorted(set(range(1, 12)) - poisoned)
+    assert runs <= 1 + len(job.trials) * 4
 
 
 def test_halves_of_a_pack_start_afresh(job: Job) -> None:
@@ -99,6 +138,15 @@ def test_halves_of_a_pack_start_afresh(job: Job) -> None:
     assert finished is None
     assert left.job.trials + right.job.trials == job.trials
     assert (left.number, right.number) == (1, 1)
+
+
+def test_a_pack_whose_worker_dies_runs_once_more_before_it_is_halved(job: Job) -> None:
+    ((again,), _) = after_failure(Attempt(job), Trouble("crash"))
+    assert again.job == job
+    (halves, _) = after_failure(again, Trouble("crash"))
+    assert [len(half.job.trials) for half in halves] == [5, 6]
+    (quarters, _) = after_failure(halves[0], Trouble("crash"))
+    assert [len(quarter.job.trials) for quarter in quarters] == [2, 3]
 
 
 def test_an_error_names_the_trials_but_not_all_of_a_large_pack(job: Job) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from lowdim_bench.errors import InfrastructureError, UserError
-from lowdim_bench.execution import Executor, Finished, Job, Work
+from lowdim_bench.execution import Answer, Executor, Finished, Job, Work
 from lowdim_bench.records import Trial, TrialResult
 from lowdim_bench.settings import Settings
 from lowdim_bench.specs import Task
@@ -56,8 +56,10 @@ def count_and(then: Act, marker: Path, problem: Mapping[str, Any], trials: Seque
     return then(problem, trials)
 
 
-def leave(problem: Mapping[str, Any], trials: Sequence[Trial]) -> list[TrialResult]:
-    os._exit(7)
+def leave(poisoned: int, problem: Mapping[str, Any], trials: Sequence[Trial]) -> list[TrialResult]:
+    if any(trial.k == poisoned for trial in trials):
+        os._exit(7)
+    return trained(trials)
 
 
 def stumble(problem: Mapping[str, Any], trials: Sequence[Trial]) -> list[TrialResult]:
@@ -89,7 +91,7 @@ def built(problem: Mapping[str, Any]) -> str:
 WORK = Work(
     load=lambda task, root: {"x": np.arange(200_000, dtype=np.float64)},
     build=lambda task, arrays, device: {"arrays": arrays, "device": device, "built": time.perf_counter_ns()},
-    run=lambda problem, task, method, trials: method(problem, trials),
+    run=lambda problem, task, method, trials: Answer(method(problem, trials)),
     start=lambda: None,
 )
 
@@ -179,17 +181,19 @@ def test_a_killed_worker_costs_only_time(executor: Executor, job: Callable[..., 
 def test_a_job_that_kills_its_workers_is_given_up_and_others_are_not(
     executor: Executor, job: Callable[..., Job], tmp_path: Path
 ) -> None:
-    executor.submit(job(partial(count_and, leave, tmp_path / "count"), count=2))
+    executor.submit(job(partial(count_and, partial(leave, 2), tmp_path / "count"), count=2))
     for n in range(4):
         executor.submit(job(partial(sleep, 0.05), first=10 + n))
-    bad, *good = gather(executor, 5)
-    assert (tmp_path / "count").read_text() == "xxx"
-    assert bad.attempts == 3
-    assert bad.results == ()
-    assert bad.error is not None
-    assert "k1-r0, k2-r0" in bad.error
-    assert "3 attempts" in bad.error
-    assert "ActorDiedError" in bad.error
+    spared, bad, *good = gather(executor, 6)
+    assert (tmp_path / "count").read_text() == "xxxxx", (
+        "twice with its neighbour, which then runs alone, and twice alone"
+    )
+    assert [(result.trial.k, result.status) for result in spared.results] == [(1, "trained")]
+    (result,) = bad.results
+    assert bad.error is None
+    assert (result.trial.k, result.status) == (2, "failed")
+    assert "given up after 3 attempts" in result.reason
+    assert "ActorDiedError" in result.reason
     assert all(finished.error is None and finished.attempts == 1 for finished in good)
 
 
@@ -221,8 +225,8 @@ def test_a_single_trial_that_takes_too_much_memory_is_tried_twice(executor: Exec
     executor.submit(job(partial(exhaust, 0)))
     (finished,) = gather(executor, 1)
     assert finished.attempts == 2
-    assert finished.error is not None
-    assert "more memory" in finished.error
+    assert finished.results[0].status == "failed"
+    assert "more memory" in finished.results[0].reason
 
 
 def test_a_job_past_its_deadline_is_stopped(executor: Executor, job: Callable[..., Job]) -> None:
@@ -230,8 +234,8 @@ def test_a_job_past_its_deadline_is_stopped(executor: Executor, job: Callable[..
     executor.submit(job(partial(sleep, 600), deadline=0.5))
     (finished,) = gather(executor, 1)
     assert time.monotonic() - start < 10
-    assert finished.error is not None
-    assert "not done 0.5 s after their start" in finished.error
+    assert finished.results[0].status == "failed"
+    assert "not done 0.5 s after its start" in finished.results[0].reason
 
 
 def no_start() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from lowdim_bench.execution import memory
 from lowdim_bench.execution.memory import FIRST, PackMemory
-from lowdim_bench.execution.worker import Work, Worker
+from lowdim_bench.execution.worker import Answer, Work, Worker
 from lowdim_bench.records import Trial, TrialResult
 from lowdim_bench.specs import load_task
 
@@ -75,16 +75,17 @@ def test_without_the_files_of_linux_packs_stay_small(monkeypatch: pytest.MonkeyP
 def test_a_worker_runs_every_trial_once_in_order(answer: Callable[[Sequence[Trial]], Sequence[Trial]]) -> None:
     seen: list[int] = []
 
-    def run(problem: object, task: object, method: object, trials: Sequence[Trial]) -> list[TrialResult]:
+    def run(problem: object, task: object, method: object, trials: Sequence[Trial]) -> Answer:
         seen.append(len(trials))
-        return [TrialResult(trial=trial, status="trained") for trial in answer(trials)]
+        return Answer([TrialResult(trial=trial, status="trained") for trial in answer(trials)], {str(len(seen)): b"x"})
 
     from lowdim_bench import __version__
 
     worker = Worker(Work(build=lambda *_: None, run=run, start=lambda: None), "cpu", __version__)
     if len(answer(TRIALS)) == len(TRIALS):
-        results = worker.run(load_task("digits-mlp"), "method", TRIALS, {})
-        assert [result.trial for result in results] == TRIALS
+        found = worker.run(load_task("digits-mlp"), "method", TRIALS, {})
+        assert [result.trial for result in found.results] == TRIALS
+        assert list(found.certificates) == [str(1 + pack) for pack in range(len(seen))]
         assert seen[0] == FIRST
         assert sum(seen) == len(TRIALS)
     else:

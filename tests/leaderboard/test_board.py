@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from lowdim_bench.leaderboard import Board, Row, build_board
 from lowdim_bench.methods import MethodChoice
-from lowdim_bench.records import Audit, Outcome, Spending, Trial, TrialResult
-from lowdim_bench.specs import Task, load_task
-from lowdim_bench.tracking import StoredSweep
-
-TASK = load_task("digits-mlp")
-FULL = 2410
-
-
-def sweep(
-    method: str,
-    step_at: int,
-    *,
-    task: Task = TASK,
-    low: int = 1,
-    high: int = 2048,
-    ks: Sequence[int] = (),
-    bits: float = 0.0,
-) -> StoredSweep:
-    """A finished sweep whose trials succeed from k = step_at on, at 12 % steps around it, two replicates a k."""
-    around = ks or [round(step_at * 1.12**power) for power in range(-10, 11)]
-    results = [
-        TrialResult(
-            trial=Trial(k=min(max(k, low), high), replicate=2 * place + half, round=place),
-            status="trained",
-            outcomes=tuple(Outcome(target=target.name, reached=k >= step_at, step=10) for target in task.targets),
-            audit=Audit(measured_k=k, rank_evidence="exact", affine=True, side_information_bits=bits, track="prepared"),
-            preparation=Spending(gradient_evaluations=k, examples=64 * k),
-        )
-        for place, k in enumerate(around)
-        for half in (0, 1)
-    ]
-    choice = MethodChoice(name=method)
-    return StoredSweep(
-        f"run-{method}-{task.name}", task, choice, "found", "", low, high, FULL, tuple(results), choice.method_digest
-    )
+from lowdim_bench.records import Spending, Trial, TrialResult
+from lowdim_bench.specs import load_task
+from lowdim_bench.tracking import Credit, StoredSweep
+from tests.leaderboard.made_up import FULL, TASK, sweep
 
 
 def rows(board: Board) -> dict[str, Row]:
@@ -63,6 +31,37 @@ def test_order_prices_and_evidence() -> None:
     assert imp.run_id == "run-imp-digits-mlp"
     assert imp.trials == 42
     assert [estimate.target for estimate in imp.ladder] == [target.name for target in TASK.targets]
+
+
+def test_preparation_is_priced_in_labels_and_operations_and_attempts_stay_on_record() -> None:
+    whole = replace(sweep("imp", 100), example_count=1437, forward_operations=4736)
+    first = replace(sweep("imp", 150), run_id="first", method=MethodChoice(name="imp", parameters={"rate": 0.5}))
+    board = build_board([whole, first, sweep("random_mask", 400)])
+    imp = next(row for row in board.rows if row.run_id == whole.run_id)
+    assert imp.preparation_operations == 3 * 4736 * 64 * (imp.preparation_gradient_evaluations or 0)
+    assert (imp.attempts, imp.attempt_bits, imp.code_bits) == (2, 1.0, 0)
+    other = rows(board)["random_mask"]
+    assert (other.attempts, other.attempt_bits, other.preparation_operations) == (1, 0.0, None)
+
+
+def test_ranks_have_intervals_from_the_same_seeds() -> None:
+    board = build_board([sweep("random_subspace", 200), sweep("imp", 100), sweep("random_mask", 205)])
+    by = rows(board)
+    assert (by["imp"].rank_low, by["imp"].rank_high) == (1, 1)
+    assert (by["random_subspace"].rank_low, by["random_mask"].rank_high) == (2, 3)
+
+
+def test_profiles_and_wins_leave_controls_out_and_say_what_is_not_solved() -> None:
+    never = sweep("random_mask", 10**9, ks=[2048, 1500, 1000, 500] * 5)
+    dense = sweep("dense", 1, low=FULL, high=FULL, ks=[FULL] * 20)
+    board = build_board([sweep("random_subspace", 200), sweep("imp", 100), never, dense])
+    assert list(board.profiles) == ["imp", "random_subspace", "random_mask"]  # best first
+    assert board.profiles["imp"].area == 1.0
+    assert board.profiles["random_subspace"].area == pytest.approx(0.75, abs=0.03)  # a factor of 2 of at most 16
+    assert board.profiles["random_mask"].unsolved == {"above_range": 1}
+    assert board.wins["imp"]["random_subspace"].probability == 1.0
+    assert board.wins["random_mask"]["imp"].probability == 0.0
+    assert "dense" not in board.wins
 
 
 def test_ties_share_a_rank() -> None:
@@ -165,3 +164,19 @@ def test_the_price_is_the_highest_near_the_threshold_and_counts_diverged_prepara
     row = build_board([replace(cheap, results=(*others, *dear, diverged))]).rows[0]
     assert row.preparation_gradient_evaluations == 7000
     assert row.track == "prepared"
+
+
+def test_a_submission_is_named_and_its_expectation_is_held_against_what_was_measured() -> None:
+    credit = Credit("mine", ("Ada",), "", "cold", ("digits-mlp",))
+    claimed, honest = replace(sweep("imp", 100), credit=credit), replace(sweep("dense", 90), credit=credit)
+    honest = replace(honest, credit=replace(credit, expected_track="open"))
+    board = rows(build_board([claimed, honest, sweep("random_subspace", 200)]))
+    assert (board["imp"].submission, board["imp"].authors) == ("mine", ("Ada",))
+    assert board["imp"].note == "its authors expected track cold; what it used makes it prepared"
+    assert board["dense"].note == ""
+    assert board["random_subspace"].submission is None
+
+
+def test_a_network_of_ones_own_is_on_the_open_track() -> None:
+    own = TASK.model_copy(update={"name": "own", "track": "open"})
+    assert rows(build_board([sweep("imp", 100, task=own)]))["imp"].track == "open"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,61 +92,6 @@ def test_a_choice_builds_the_method() -> None:
         built.rate = 0.1  # pyright: ignore[reportAttributeAccessIssue]
 
 
-OWN = """
-from lowdim_bench.methods import Method
-from lowdim_bench.parametrizations import AffineSubspace
-
-class Mine(Method):
-    summary = "a method of one's own"
-    source = "here"
-    size: int = 3
-
-    def prepare(self, setting):
-        return AffineSubspace.full_space(setting.initial)
-
-class NoMethod:
-    pass
-"""
-
-
-@pytest.fixture
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder with a module of methods; what was imported from it is forgotten afterwards."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    for name in ("own_methods", "own_broken"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-        monkeypatch.setitem(sys.modules, name, None)  # so that it is taken out again
-        del sys.modules[name]
-    (tmp_path / "own_methods.py").write_text(OWN, encoding="utf-8")
-    (tmp_path / "own_broken.py").write_text("1 / 0", encoding="utf-8")
-    return tmp_path
-
-
-def test_a_method_of_ones_own_is_chosen_by_module_and_class(own_folder: Path) -> None:
-    choice = parse_choice("own_methods:Mine,size=4")
-    assert type(choice.build()).__name__ == "Mine"
-    assert choice.build().model_dump() == {"size": 4}
-    before = choice.method_digest
-    assert (
-        before
-        == parse_choice("own_methods:Mine,size=4").method_digest
-        != parse_choice("own_methods:Mine").method_digest
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("own_missing:Mine", "cannot be imported: ModuleNotFoundError"),
-        ("own_broken:Mine", "cannot be imported: ZeroDivisionError"),
-        ("own_methods:Yours", "cannot be imported: AttributeError"),
-        ("own_methods:NoMethod", "is no method: it must be a class that derives from"),
-        ("own_methods:Method", "is no method"),
-        ("own_methods:", "cannot be imported"),
-        ("own_methods:Mine,sise=4", r"Unknown parameter of method own_methods:Mine 'sise'. .*Did you mean 'size'\?"),
-    ],
-)
-def test_what_is_no_method_of_ones_own_is_refused(own_folder: Path, text: str, reason: str) -> None:
-    with pytest.raises(UserError, match=reason):
-        parse_choice(text)
+def test_code_of_ones_own_is_not_imported_by_its_name() -> None:
+    with pytest.raises(UserError, match=r"Method 'os.path:Mine' .* Make a submission of it .*init-submission"):
+        parse_choice("os.path:Mine")

@@ -1,4 +1,4 @@
-"""What every method owes: exactly k numbers, an audit passed, equal seeds equal subspaces, and the price it is known for."""
+"""What every method that ships owes: the contract, clause by clause, and the price it is known for."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 
-from lowdim_bench import audit
+from lowdim_bench.contract import CLAUSES, OUTSIDE, Subject, check, outside, subspace_of
 from lowdim_bench.errors import AuditFailure
-from lowdim_bench.methods import METHODS, Method, MethodChoice, method_class
+from lowdim_bench.methods import METHODS, MethodChoice, method_class
 from lowdim_bench.methods.pruning import survivors_by_round
-from lowdim_bench.preparation import Prepared, prepare_pack
-from lowdim_bench.problems import Problem
+from lowdim_bench.preparation import prepare_pack
 from lowdim_bench.problems.networks import build_network
-from lowdim_bench.records import Audit, Trial
-from lowdim_bench.specs import Task, load_task, task_names
+from lowdim_bench.records import Trial
+from lowdim_bench.specs import load_task, task_names
 from lowdim_bench.specs.problem import Classification, QuadraticWell
 from tests.problems.small import BLOBS, WELL, make_task, small_problem
 
@@ -56,22 +54,8 @@ CASES = [
 each_case = pytest.mark.parametrize(("name", "parameters", "price", "task"), CASES)
 
 
-def prepare(method: Method, task: Task, problem: Problem, k: int, replicate: int = 0) -> Prepared:
-    (item,) = prepare_pack(problem, task, method, [Trial(k=k, replicate=replicate, round=0)])
-    assert not item.failure
-    assert not item.diverged
-    return item
-
-
-def audited(item: Prepared, problem: Problem) -> Audit:
-    assert item.subspace is not None
-    initial = problem.initial(item.trial.replicate)
-    return audit.measure(item.subspace, item.trial.k, initial, item.seed, item.ledger.spent)
-
-
-def content(item: Prepared) -> tuple[str, list[float]]:
-    assert item.subspace is not None
-    return item.subspace.fingerprint(), item.subspace.start.tolist()
+def subject(name: str, parameters: dict[str, Any], task: str) -> Subject:
+    return Subject(MethodChoice(name=name, parameters=parameters).build(), TASKS[task], PROBLEMS[task])
 
 
 def test_every_method_is_under_contract() -> None:
@@ -88,74 +72,34 @@ def test_methods_say_what_they_are(name: str) -> None:
 
 
 @each_case
-def test_a_subspace_of_exactly_k_numbers_passes_its_audit_at_a_known_price(
-    name: str, parameters: dict[str, Any], price: Price, task: str
-) -> None:
-    problem = PROBLEMS[task]
-    method = MethodChoice(name=name, parameters=parameters).build()
-    low, high = method.k_range(problem.blocks)
-    assert 1 <= low <= high <= problem.full_dimension
-    for k in sorted({low, (low + high) // 2, high}):
-        item = prepare(method, TASKS[task], problem, k)
-        assert item.subspace is not None
-        assert item.subspace.k == k
-        measured = audited(item, problem)
-        assert measured.measured_k == k or "hadamard" in parameters.values()  # whose square cut may be singular
-        spent = item.ledger.spent.gradient_evaluations
-        assert spent == price(k, problem.full_dimension)
-        assert item.ledger.spent.examples == spent * (16 if task == "blobs" else 0)
-        assert measured.track == ("prepared" if spent else "cold")
+def test_every_clause_of_the_contract_holds(name: str, parameters: dict[str, Any], price: Price, task: str) -> None:
+    findings = list(check(subject(name, parameters, task)))
+    assert [finding.check for finding in findings] == list(CLAUSES)
+    assert not [finding for finding in findings if not finding.passed]
 
 
 @each_case
-def test_equal_seeds_give_equal_subspaces_and_other_replicates_others(
-    name: str, parameters: dict[str, Any], price: Price, task: str
-) -> None:
-    problem = PROBLEMS[task]
-    method = MethodChoice(name=name, parameters=parameters).build()
-    k = min(7, problem.full_dimension) if name != "dense" else problem.full_dimension
-    first, again, other = (prepare(method, TASKS[task], problem, k, replicate) for replicate in (3, 3, 4))
-    assert content(first) == content(again)
-    assert content(first) != content(other)
-    # Beside others in a pack it prepares what it prepares alone, but for rounding.
-    trials = [Trial(k=k, replicate=replicate, round=0) for replicate in (4, 3, 5)]
-    beside = prepare_pack(problem, TASKS[task], method, trials)[1]
-    assert beside.subspace is not None
-    assert first.subspace is not None
-    torch.testing.assert_close(beside.subspace.offset, first.subspace.offset, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(beside.subspace.start, first.subspace.start, rtol=1e-3, atol=1e-4)
-    assert beside.ledger.spent == first.ledger.spent
+def test_the_price_is_the_one_it_is_known_for(name: str, parameters: dict[str, Any], price: Price, task: str) -> None:
+    one = subject(name, parameters, task)
+    for k, (audit, spent) in zip(one.ks(), one.audits(), strict=True):
+        assert audit.measured_k == k or "hadamard" in parameters.values()  # whose square cut may be singular
+        asked = price(k, one.problem.full_dimension)
+        assert spent.gradient_evaluations == asked
+        assert spent.examples == asked * (16 if task == "blobs" else 0)
+        assert audit.track == ("prepared" if asked else "cold")
 
 
 @each_case
-def test_subspaces_are_nested_in_k_where_the_method_says_so_and_only_there(
+def test_subspaces_are_nested_only_where_the_method_says_so(
     name: str, parameters: dict[str, Any], price: Price, task: str
 ) -> None:
-    problem = PROBLEMS[task]
-    method = MethodChoice(name=name, parameters=parameters).build()
-    low, high = method.k_range(problem.blocks)
-    farthest = 0.0
-    for inner_k, outer_k in ((2, 3), (3, 4), (5, high - 1), (7, high)):
-        inner, outer = (prepare(method, TASKS[task], problem, max(k, low)).subspace for k in (inner_k, outer_k))
-        assert inner is not None
-        assert outer is not None
-        basis = torch.linalg.qr(outer.operator.matrix().double()).Q
-        inside = torch.cat([inner.operator.matrix(), (inner.offset - outer.offset).unsqueeze(1)], dim=1).double()
-        farthest = max(farthest, float((inside - basis @ (basis.T @ inside)).abs().max()))
-    if method.nested():
-        assert farthest < 1e-4
-    elif name != "imp":  # whose tickets may happen to be nested on a network this small
-        assert farthest > 1e-2
-
-
-@each_case
-def test_preparation_leaves_global_state_alone(name: str, parameters: dict[str, Any], price: Price, task: str) -> None:
-    torch.manual_seed(2)
-    before = torch.get_rng_state()
-    k = PROBLEMS[task].full_dimension
-    prepare(MethodChoice(name=name, parameters=parameters).build(), TASKS[task], PROBLEMS[task], k)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.is_grad_enabled()
+    one = subject(name, parameters, task)
+    if one.method.nested() or name == "imp":  # whose tickets may happen to be nested on a network this small
+        return
+    low, high = one.k_range()
+    pairs = [(max(inner, low), outer) for inner, outer in ((2, 3), (3, 4), (5, high - 1))]
+    farthest = max(outside(*(subspace_of(one.alone(k)) for k in pair)) for pair in pairs)
+    assert farthest > 100 * OUTSIDE
 
 
 @pytest.mark.parametrize(
@@ -167,18 +111,18 @@ def test_preparation_leaves_global_state_alone(name: str, parameters: dict[str, 
     ids=["dense", "lottery_subspace"],
 )
 def test_k_outside_a_methods_range_does_not_pass_its_audit(choice: MethodChoice, k: int, low: int, high: int) -> None:
-    method, problem = choice.build(), PROBLEMS["blobs"]
-    assert method.k_range(problem.blocks) == (low, high)
+    one = subject(choice.name, choice.parameters, "blobs")
+    assert one.k_range() == (low, high)
     with pytest.raises(AuditFailure, match=f"the trial allows k = {k} numbers, but the method prepared {high}"):
-        audited(prepare(method, TASKS["blobs"], problem, k), problem)
+        one.audit(one.alone(k))
 
 
 @pytest.mark.parametrize("name", ["imp", "one_shot_magnitude"])
 def test_pruning_of_weights_alone_cannot_go_below_the_biases(name: str) -> None:
-    method, problem = MethodChoice(name=name, parameters={"scope": "weights"}).build(), PROBLEMS["blobs"]
-    assert method.k_range(problem.blocks) == (8, 53)
+    one = subject(name, {"scope": "weights"}, "blobs")
+    assert one.k_range() == (8, 53)
     for k in (8, 9, 30, 53):
-        assert audited(prepare(method, TASKS["blobs"], problem, k), problem).measured_k == k
+        assert one.audit(one.alone(k)).measured_k == k
 
 
 @pytest.mark.parametrize("name", ["imp", "one_shot_magnitude"])

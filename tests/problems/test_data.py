@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import subprocess
+import sys
 import urllib.error
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ from torchvision import datasets
 
 from lowdim_bench import problems
 from lowdim_bench.errors import UserError
-from lowdim_bench.problems import load_arrays
+from lowdim_bench.problems import data, load_arrays
 from lowdim_bench.specs import Task, load_task
 from tests.problems.small import BLOBS, WELL, blobs, make_task
 
@@ -35,6 +37,25 @@ def stored(folder: Path, arrays: Arrays) -> Path:
 
 def test_wells_have_no_data(tmp_path: Path) -> None:
     assert load_arrays(make_task(WELL), tmp_path) == {}
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["from the file", "by scikit-learn"])
+def test_the_digits_are_those_of_scikit_learn(elsewhere: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits()
+    if elsewhere:  # where another version may keep them
+        monkeypatch.setattr(data, "find_spec", lambda name: None)
+    table = data._digits_table()
+    np.testing.assert_array_equal(table[:, :-1].reshape(-1, 8, 8), bunch.images)
+    np.testing.assert_array_equal(table[:, -1], bunch.target)
+    assert table.dtype == np.float32
+
+
+def test_the_digits_come_without_importing_scikit_learn() -> None:
+    code = "import sys\nfrom lowdim_bench.problems import data\ndata._digits_table()\n"
+    code += "sys.exit('sklearn' in sys.modules or 'pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_split_of_the_digits_is_fixed(tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ def _pins() -> dict[str, str]:
 
 
 def _requirements() -> list[Requirement]:
-    return [Requirement(text) for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
+    extras = PROJECT["optional-dependencies"]
+    return [Requirement(text) for text in PROJECT["dependencies"] + extras["dev"] + extras["server"]]
 
 
 def test_constraints_are_plain_pins() -> None:
@@ -74,7 +75,7 @@ def test_constraints_are_plain_pins() -> None:
         assert re.fullmatch(r"#.*|[a-z0-9][a-z0-9-]*==[0-9][a-z0-9.]*", line), line
 
 
-@pytest.mark.parametrize("requirement", _requirements(), ids=lambda requirement: requirement.name)
+@pytest.mark.parametrize("requirement", _requirements(), ids=str)
 def test_every_requirement_is_pinned_within_its_range_and_that_version_is_what_runs(requirement: Requirement) -> None:
     pinned = _pins()[canonicalize_name(requirement.name)]
     assert requirement.specifier.contains(pinned)

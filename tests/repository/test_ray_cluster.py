@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,28 @@ def test_nodes_run_the_ray_that_is_pinned_and_install_the_project_with_its_pins(
     for kind in ("head", "worker"):
         assert cluster["docker"][f"{kind}_image"].startswith(f"rayproject/ray:{pinned}-py311-")
     assert any("-c ~/lowdim-bench/constraints.txt ~/lowdim-bench" in command for command in cluster["setup_commands"])
+
+
+def test_the_head_queues_drivers_and_runs_no_trial(cluster: dict[str, Any]) -> None:
+    resources = _validated(cluster)["available_node_types"]["head"]["resources"]
+    assert (resources["CPU"], resources["GPU"]) == (0, 0)
+    assert resources["lowdim_bench_driver"] >= 1
+    assert any("RAY_JOB_START_TIMEOUT_SECONDS=31536000" in option for option in cluster["docker"]["run_options"])
+
+
+def test_the_head_serves_mlflow_on_postgresql_before_ray_starts_and_no_secret_is_in_the_file(
+    cluster: dict[str, Any],
+) -> None:
+    commands = cluster["head_start_ray_commands"]
+    (serve,) = [index for index, command in enumerate(commands) if "lowdim-bench serve" in command]
+    (credentials,) = [index for index, command in enumerate(commands) if "~/.mlflow/credentials" in command]
+    (ray,) = [index for index, command in enumerate(commands) if "ray start" in command]
+    assert serve < credentials < ray
+    assert "--store 'postgresql:///lowdim?host=/var/run/postgresql'" in commands[serve], "its socket: no password"
+    assert "--host" not in commands[serve], "loopback is the default"
+    for command in commands:
+        subprocess.run(["bash", "-n", "-c", command], check=True)
+    assert not re.search(r"(?i)password\s*[=:]\s*\S", (ROOT / "ray_cluster.yaml").read_text())
 
 
 def _misspell_top(config: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import log
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -97,14 +98,28 @@ def test_too_few_trials_are_unfinished_however_narrow() -> None:
     assert estimate(spec(precision=4.0, minimum_replicates=16), TARGET, 1, 4096, sharp).status == "found"
 
 
-def test_diverged_is_a_failure_and_failed_is_no_observation() -> None:
+@pytest.mark.parametrize("status", ["diverged", "failed"])
+def test_what_does_not_get_through_has_not_reached(status: Literal["diverged", "failed"]) -> None:
     seen = results({96: (0, 8), 104: (8, 8)})
-    trial = Trial(k=4096, replicate=99, round=1)
-    failed = TrialResult(trial=trial, status="failed", reason="it raised")
-    assert estimate(spec(), TARGET, 1, 4096, [*seen, failed]) == estimate(spec(), TARGET, 1, 4096, seen)
-    diverged = TrialResult(trial=trial, status="diverged")
-    assert count([*seen, diverged], TARGET).trials.tolist() == [8, 8, 1]
-    assert count([*seen, diverged], TARGET).hits.tolist() == [0, 8, 0]
+    lost = TrialResult(trial=Trial(k=4096, replicate=99, round=1), status=status, reason="it raised")
+    assert count([*seen, lost], TARGET).trials.tolist() == [8, 8, 1]
+    assert count([*seen, lost], TARGET).hits.tolist() == [0, 8, 0]
+
+
+def test_failed_trials_never_lower_a_threshold_and_are_told() -> None:
+    seen = results({60: (0, 8), 96: (3, 8), 104: (6, 8), 160: (8, 8)})
+    before = estimate(spec(), TARGET, 1, 4096, seen)
+    for k in (60, 100, 160):
+        lost = [
+            TrialResult(trial=Trial(k=k, replicate=99 + i, round=1), status="failed", reason="it died")
+            for i in range(2)
+        ]
+        after = estimate(spec(), TARGET, 1, 4096, [*seen, *lost])
+        assert before.k_star is not None
+        assert after.k_star is not None
+        assert after.k_star >= before.k_star
+        assert after.note.endswith("2 of 34 trials failed, and count as not reached.")
+    assert "failed" not in before.note
 
 
 def test_a_method_with_a_single_k() -> None:

@@ -130,8 +130,23 @@ def test_of_two_that_write_at_once_the_first_gives_way(monkeypatch: pytest.Monke
     tag = Tag()
     other = holder(machine="another boot")
     monkeypatch.setattr(under_test.time, "sleep", lambda _: tag.write(other.model_dump_json()))
+    lease = tag.lease(shared=True)
     with pytest.raises(UserError, match="is being run already"):
-        tag.lease(shared=True)
+        lease.confirm()
+
+
+def test_a_lease_is_read_back_once_the_moment_is_over_in_which_others_may_have_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(under_test.time, "sleep", waited.append)
+    lease = Tag().lease(shared=True)
+    lease.confirm()
+    lease.confirm()
+    assert len(waited) == 1
+    assert 0.5 < waited[0] <= under_test.SETTLE_SECONDS
+    Tag().lease().confirm()
+    assert len(waited) == 1, "nobody else reaches a store on this machine"
 
 
 def test_a_lease_is_renewed_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

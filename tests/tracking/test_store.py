@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lowdim_bench.errors import UserError
-from lowdim_bench.methods import MethodChoice
+from lowdim_bench.methods import FrozenCode, MethodChoice
 from lowdim_bench.records import Estimate, TrialResult
 from lowdim_bench.settings import Settings
 from lowdim_bench.specs import Task
@@ -83,6 +83,26 @@ def test_a_task_that_differs_in_its_description_alone_is_the_same_sweep(
         assert log.run_id != run_id
 
 
+def test_replicates_of_submitted_code_begin_where_nobody_could_know_beforehand(store: Store, task: Task) -> None:
+    choices = [
+        MethodChoice(name="mine", code=FrozenCode.of({"method.py": f"version = {version}".encode()}))
+        for version in (1, 2)
+    ]
+    firsts: list[int] = []
+    for choice in choices:
+        for _ in range(2):
+            with store.open_sweep(task, choice, (1, 2048), 2410) as log:
+                firsts.append(log.first_replicate)
+    assert firsts[0] == firsts[1] != firsts[2] == firsts[3]  # drawn once for each frozen code, and kept
+    assert all(first > 1000 for first in firsts)
+    assert [sweep.first_replicate for sweep in store.sweeps()] == [firsts[0], firsts[2]]
+
+
+def test_replicates_of_what_ships_begin_at_zero_so_that_all_are_paired(open_sweep: Open) -> None:
+    with open_sweep() as log:
+        assert log.first_replicate == 0
+
+
 def test_torn_altered_and_foreign_files_are_left_out_by_name(
     store: Store, open_sweep: Open, result: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -110,14 +130,43 @@ def test_a_trial_that_is_stored_twice_counts_once(open_sweep: Open, result: Make
         assert log.results() == before, "which of the two counts does not depend on the order of writing"
 
 
-def test_failed_trials_are_evidence_and_not_results(open_sweep: Open, result: Make) -> None:
+def test_failed_trials_are_results_too_and_do_not_run_again(store: Store, open_sweep: Open, result: Make) -> None:
     failed = result(8, status="failed", reason="the mask has 9 ones", outcomes=(), audit=None)
     with open_sweep() as log:
         log.append([failed, result(9)])
         log.append([])
     with open_sweep() as log:
-        assert [one.trial.k for one in log.results()] == [9]
+        assert log.results() == [failed, result(9)]
         assert log.failures() == [failed]
+    (stored,) = store.sweeps()
+    assert stored.results == (failed, result(9))
+
+
+def test_where_the_sweep_failed_the_failures_of_its_last_round_run_once_more(
+    store: Store, open_sweep: Open, result: Make
+) -> None:
+    def failed(k: int, in_round: int, reason: str) -> TrialResult:
+        return result(k, in_round=in_round, status="failed", reason=reason, outcomes=(), audit=None)
+
+    early, late, other = failed(8, 0, "no memory"), failed(9, 1, "no GPU"), failed(10, 1, "no GPU")
+    with open_sweep() as log:
+        log.append([early, result(7)])
+        log.append([late, other])
+        log.fail("most fail")
+    assert store.sweeps()[0].results == (result(7),), "without a threshold, failures say nothing of k"
+    with open_sweep() as log:
+        assert log.results() == [result(7), early], "round 1 was planned on what failed in round 0"
+        again = failed(10, 1, "still no GPU")
+        log.append([result(9, in_round=1), again])
+        assert {one.trial.k: one.status for one in log.results()} == {
+            7: "trained",
+            8: "failed",
+            9: "trained",
+            10: "failed",
+        }
+        assert log.failures() == [early, late, *sorted([other, again], key=log.failures().index)], "all stay on record"
+    with open_sweep() as log:
+        assert [one.trial.k for one in log.results()] == [7, 8, 9, 10]
 
 
 def test_finishing_records_the_result_and_doing_so_again_changes_nothing(

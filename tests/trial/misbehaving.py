@@ -1,6 +1,6 @@
 """Methods that break their contract, each in its own way, where k is 3; at every other k they are a random subspace.
 
-They are chosen as a user's own methods are, by MODULE:CLASS.
+They run in the harness's own process, as built-in methods do: what they do wrong has to be a failure there too.
 """
 
 from __future__ import annotations
@@ -9,10 +9,17 @@ from typing import Any, ClassVar
 
 import torch
 
-from lowdim_bench.methods import Method, Setting, Train
+from lowdim_bench.methods import Method, MethodChoice, Setting, Train
 from lowdim_bench.parametrizations import AffineSubspace, Coordinates, DenseBasis, FullSpace, SignedHash
 
 BAD_K = 3
+
+
+class Own(MethodChoice):
+    """The choice of a class of this module by its name."""
+
+    def build(self) -> Method:
+        return globals()[self.name].from_data(self.parameters, self.name)
 
 
 def good(setting: Setting) -> AffineSubspace:

@@ -21,6 +21,7 @@ from lowdim_bench.specs import Task
 from lowdim_bench.theory import exact_minimum
 from lowdim_bench.trial import run_pack
 from tests.problems.small import BLOBS, WELL, make_task, small_problem
+from tests.trial.misbehaving import Misbehaving, Own
 
 TASK = make_task(BLOBS, {"training": {"steps": 40}})
 PROBLEM = small_problem(TASK)
@@ -31,7 +32,7 @@ def choice(name: str, **parameters: Any) -> MethodChoice:
 
 
 def own(kind: str, **parameters: Any) -> MethodChoice:
-    return choice(f"tests.trial.misbehaving:{kind}", **parameters)
+    return Own(name=kind, parameters=parameters)
 
 
 def trials(*ks: int) -> list[Trial]:
@@ -112,8 +113,6 @@ def test_a_method_that_breaks_its_contract_fails_alone_and_is_told_why(how: str)
 
 
 def test_every_misdeed_is_tested() -> None:
-    from tests.trial.misbehaving import Misbehaving
-
     misdeeds = {name for name, thing in vars(Misbehaving).items() if callable(thing) and not name.startswith("_")}
     assert misdeeds - {"prepare", "behaves"} == MISDEEDS.keys()
 

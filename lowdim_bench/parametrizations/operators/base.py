@@ -18,6 +18,8 @@ class Operator(ABC):
     """Its name in records."""
     nested: ClassVar[bool] = False
     """Whether, from one seed, the span at k lies in the span at every larger k."""
+    shared: ClassVar[bool] = False
+    """Whether the trials of a pack share most of what the map reads, so that mapping them at once is worth more than caches."""
 
     def __init__(self, k: int, full_dimension: int, seed: int | None) -> None:
         self.k = k

@@ -92,6 +92,7 @@ class SharedGaussian(Operator):
 
     kind = "shared_gaussian"
     nested = True
+    shared = True
 
     def __init__(self, k: int, full_dimension: int, seed: int, device: torch.device) -> None:
         super().__init__(k, full_dimension, seed)

@@ -1,0 +1,264 @@
+"""From stored sweeps to the board. Each task is measured once: its estimates, and joint bootstrap draws of its thresholds."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lowdim_bench import futility, statistics
+from lowdim_bench.leaderboard.rows import Board, Overall, Relative, Row, Standing, Win, label
+from lowdim_bench.methods import MethodChoice
+from lowdim_bench.records import Estimate, Price, Spending, operations, price
+from lowdim_bench.seeds import derive
+from lowdim_bench.specs import TRACKS, Track
+from lowdim_bench.statistics import FloatArray, Result, Unsolved
+from lowdim_bench.threshold import bootstrap_log_thresholds, estimate
+from lowdim_bench.tracking import StoredSweep
+
+REFERENCE = "random_subspace"
+"""What every method is compared with: the random subspace with its default parameters."""
+_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A sweep with its estimates."""
+
+    sweep: StoredSweep
+    ladder: tuple[Estimate, ...]
+
+    @classmethod
+    def of(cls, sweep: StoredSweep) -> _Measured:
+        spec, results = sweep.task.threshold, sweep.results
+        ladder = [estimate(spec, target.name, sweep.k_low, sweep.k_high, results) for target in sweep.task.targets]
+        return cls(sweep, tuple(ladder))
+
+    @property
+    def ranked(self) -> Estimate:
+        return self.ladder[-1]
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it trains everything, and so is no low-dimensional method."""
+        return self.sweep.k_low == self.sweep.full_dimension
+
+    @property
+    def is_solved(self) -> bool:
+        return self.ranked.status in {"found", "below_range"} and not self.is_control
+
+    @property
+    def label(self) -> str:
+        credit, method = self.sweep.credit, self.sweep.method
+        return label(method.name, method.parameters, credit.submission if credit else None)
+
+    @property
+    def threshold(self) -> float:
+        return float(self.ranked.k_star or self.ranked.high or self.sweep.k_low)
+
+
+@dataclass(frozen=True)
+class _TaskBoard:
+    """All sweeps of one task, and draws of ln k* (draws,) of those that are solved, by run."""
+
+    measured: tuple[_Measured, ...]
+    draws: Mapping[str, FloatArray]
+
+    @classmethod
+    def of(cls, sweeps: Sequence[StoredSweep]) -> _TaskBoard:
+        measured = tuple(_Measured.of(sweep) for sweep in sweeps)
+        solved = [one.sweep for one in measured if one.is_solved]
+        task = sweeps[0].task
+        drawn = bootstrap_log_thresholds(
+            task.threshold,
+            task.ranked_target.name,
+            [((sweep.k_low, sweep.k_high), sweep.results) for sweep in solved],
+            draws=_DRAWS,
+            seed=derive("bootstrap", task.name),
+        )
+        return cls(measured, {sweep.run_id: draws for sweep, draws in zip(solved, drawn, strict=True)})
+
+    @property
+    def reference(self) -> _Measured | None:
+        """The random subspace with its default parameters, where its threshold was found."""
+        digest = MethodChoice(name=REFERENCE).method_digest
+        return next((one for one in self.measured if one.sweep.method_digest == digest and _is_found(one)), None)
+
+    def ratios(self, one: _Measured) -> FloatArray | None:
+        """Draws of ln(k*(random subspace) / k*); None where either threshold is not found, and for the reference itself."""
+        reference = self.reference
+        if reference is None or one is reference or one.is_control or not _is_found(one):
+            return None
+        return self.draws[reference.sweep.run_id] - self.draws[one.sweep.run_id]
+
+    def results(self) -> dict[str, Result]:
+        """What `lowdim_bench.statistics` takes, by method; controls are left out."""
+        return {one.label: self._result(one) for one in self.measured if not one.is_control}
+
+    def _result(self, one: _Measured) -> Result:
+        unsolved: Unsolved = "above_range" if one.ranked.status == "above_range" else "unfinished"
+        return self.draws.get(one.sweep.run_id, unsolved)
+
+
+def build_board(sweeps: Sequence[StoredSweep]) -> Board:
+    """Rank stored sweeps. Ties share a rank; a control (k = D) and a sweep without a threshold have none."""
+    attempts = Counter((sweep.task.digest, sweep.method.name) for sweep in sweeps)
+    by_digest: dict[str, list[StoredSweep]] = {}
+    for sweep in sorted(sweeps, key=lambda sweep: (sweep.task.name, sweep.task.digest)):
+        by_digest.setdefault(sweep.task.digest, []).append(sweep)
+    tasks = {digest: _TaskBoard.of(some) for digest, some in by_digest.items()}
+    rows: list[Row] = []
+    for digest, task in tasks.items():
+        ranks = statistics.rank_intervals(task.draws)
+        drafts = [_row(one, task.ratios(one), attempts[digest, one.sweep.method.name]) for one in task.measured]
+        rows += [
+            row.model_copy(update={"rank_low": ranks[row.run_id].low, "rank_high": ranks[row.run_id].high})
+            if row.rank is not None and row.run_id in ranks
+            else row
+            for row in _ranked(drafts)
+        ]
+    return Board(rows=tuple(rows), overall=_overall(list(tasks.values())), **_comparisons(tasks))
+
+
+def _comparisons(tasks: Mapping[str, _TaskBoard]) -> dict[str, Any]:
+    """Profiles and wins. Of two sweeps of one method on one task, as under two names of a submission, the later one counts."""
+    results = {digest: task.results() for digest, task in tasks.items()}
+    thresholds = {digest: {one.label: one.threshold for one in task.measured} for digest, task in tasks.items()}
+    standings = {
+        name: Standing(
+            tau=one.tau, share=one.share, area=one.area, solved=one.solved,
+            unsolved={str(reason): count for reason, count in one.unsolved.items()},
+        )
+        for name, one in statistics.profiles(results, thresholds).items()
+    }  # fmt: skip
+    wins = {
+        a: {b: Win(probability=one.probability, tasks=one.tasks) for b, one in row.items()}
+        for a, row in statistics.win_matrix(results).items()
+    }
+    best_first = sorted(standings.items(), key=lambda pair: (-pair[1].area, pair[0]))
+    return {"profiles": dict(best_first), "wins": {name: wins[name] for name, _ in best_first}}
+
+
+def _is_found(one: _Measured) -> bool:
+    return one.ranked.status == "found"
+
+
+def _row(one: _Measured, ratios: FloatArray | None, attempts: int) -> Row:
+    sweep, ladder, ranked = one.sweep, one.ladder, one.ranked
+    cost = price(sweep.results, ranked)
+    return Row(
+        rank=None,
+        task=sweep.task.name,
+        task_digest=sweep.task.digest,
+        method=sweep.method.name,
+        params=sweep.method.parameters,
+        method_digest=sweep.method_digest,
+        submission=sweep.credit.submission if sweep.credit else None,
+        authors=sweep.credit.authors if sweep.credit else (),
+        track=_track(sweep),
+        status=ranked.status,
+        target=ranked.target,
+        k_star=ranked.k_star,
+        low=ranked.low,
+        high=ranked.high,
+        full_dimension=sweep.full_dimension,
+        efficiency=sweep.full_dimension / ranked.k_star if ranked.k_star else None,
+        relative=_summary([ratios]) if ratios is not None else None,
+        hits=ranked.hits,
+        trials=ranked.trials,
+        monotone=ranked.monotone,
+        note=sweep.failure or ranked.note or _unexpected(sweep),
+        side_information_bits=cost.side_information_bits if cost else None,
+        preparation_gradient_evaluations=cost.gradient_evaluations if cost else None,
+        preparation_examples=cost.examples if cost else None,
+        preparation_evaluations=cost.evaluations if cost else None,
+        preparation_labels=cost.labels if cost else None,
+        preparation_operations=_operations(sweep, cost) if cost else None,
+        attempts=attempts,
+        attempt_bits=math.log2(attempts),
+        code_bits=sweep.method.code.bits if sweep.method.code else 0,
+        seconds=sum(result.seconds for result in sweep.results),
+        verified=sweep.verified,
+        run_id=sweep.run_id,
+        ladder=ladder,
+        futility=futility.report(sweep.results),
+    )
+
+
+def _unexpected(sweep: StoredSweep) -> str:
+    """What to say where more was used than the submission's authors expected."""
+    track = _track(sweep)
+    if sweep.credit is None or sweep.credit.expected_track not in TRACKS[: TRACKS.index(track)]:
+        return ""
+    return f"its authors expected track {sweep.credit.expected_track}; what it used makes it {track}"
+
+
+def _operations(sweep: StoredSweep, cost: Price) -> int | None:
+    if sweep.forward_operations is None:
+        return None
+    return max(operations(spent, sweep.forward_operations, sweep.example_count) for spent in cost.spent)
+
+
+def _ranked(rows: Sequence[Row]) -> list[Row]:
+    def strength(row: Row) -> tuple[int, float]:
+        """Found thresholds first, by k*; then what is known to lie at or below the range; the rest is not ranked."""
+        if row.k_star == row.full_dimension or row.status not in {"found", "below_range"}:
+            return 1, {"unfinished": 0.0, "above_range": 1.0}.get(row.status, 2.0)
+        return 0, float(row.k_star if row.k_star is not None else row.high or 1)
+
+    ordered = sorted(rows, key=lambda row: (*strength(row), row.method, row.run_id))
+    ranked: list[Row] = []
+    for place, row in enumerate(ordered, start=1):
+        if strength(row)[0]:
+            ranked.append(row)
+            continue
+        tied = ranked and ranked[-1].rank is not None and strength(ranked[-1]) == strength(row)
+        ranked.append(row.model_copy(update={"rank": ranked[-1].rank if tied else place}))
+    return ranked
+
+
+def _summary(draws: Sequence[np.ndarray]) -> Relative:
+    """The geometric mean over tasks; its interval from the same draws."""
+    mean = np.mean(np.stack(draws), axis=0)
+    low, middle, high = np.exp(np.quantile(mean, [0.025, 0.5, 0.975]))
+    return Relative(value=float(middle), low=float(low), high=float(high), tasks=len(draws))
+
+
+def _track(sweep: StoredSweep) -> Track:
+    """The laxest track that any of its trials used; a trial whose preparation diverged had seen data too.
+
+    A network of one's own comes as a task of the open track; nothing that a trial does takes it out of there.
+    """
+    if sweep.task.track == "open":
+        return "open"
+    tracks: list[Track] = [result.audit.track for result in sweep.results if result.audit]
+    if any(result.preparation != Spending() for result in sweep.results):
+        tracks.append("prepared")
+    return TRACKS[max((TRACKS.index(track) for track in tracks), default=TRACKS.index(sweep.task.track))]
+
+
+def _overall(tasks: Sequence[_TaskBoard]) -> tuple[Overall, ...]:
+    by_method: dict[str, list[tuple[_TaskBoard, _Measured]]] = {}
+    for task in tasks:
+        for one in task.measured:
+            if not one.is_control:
+                by_method.setdefault(one.sweep.method_digest, []).append((task, one))
+    summaries: list[Overall] = []
+    for group in by_method.values():
+        draws = [found for task, one in group if (found := task.ratios(one)) is not None]
+        if draws:
+            compared = [one for task, one in group if task.reference is not None and task.reference is not one]
+            method = group[0][1].sweep.method
+            summaries.append(
+                Overall(
+                    method=method.name,
+                    params=method.parameters,
+                    relative=_summary(draws),
+                    tasks_without_threshold=len(compared) - len(draws),
+                )
+            )
+    return tuple(sorted(summaries, key=lambda one: (one.tasks_without_threshold, -one.relative.value, one.method)))

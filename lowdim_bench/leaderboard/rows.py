@@ -1,0 +1,117 @@
+"""What the leaderboard consists of: frozen records that terminal, page and report show alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from lowdim_bench.futility import FutilityReport
+from lowdim_bench.records import Estimate
+from lowdim_bench.specs import Spec
+from lowdim_bench.tracking.dossier import Verified
+
+
+class Relative(Spec):
+    """How many times fewer k than the random subspace: k*(random) / k*, with a 95 % bootstrap interval over seeds."""
+
+    value: float
+    low: float
+    high: float
+    tasks: int
+
+
+class Row(Spec):
+    """One sweep on the board. Counts and prices are those of the trials behind its threshold."""
+
+    rank: int | None
+    """Among the rows of its task; None where nothing can be ranked (no threshold, or a control)."""
+    rank_low: int | None = None
+    rank_high: int | None = None
+    """The 95 % interval of its rank, over bootstrap draws in which all methods see the same replicates."""
+    task: str
+    task_digest: str
+    method: str
+    params: dict[str, Any]
+    method_digest: str
+    submission: str | None = None
+    """The submission that it was made from, if any."""
+    authors: tuple[str, ...] = ()
+    track: str
+    status: str
+    target: str
+    k_star: int | None
+    low: int | None
+    high: int | None
+    full_dimension: int
+    efficiency: float | None = Field(description="D / k*")
+    relative: Relative | None
+    hits: int
+    trials: int
+    monotone: bool
+    note: str
+    side_information_bits: float | None
+    preparation_gradient_evaluations: int | None
+    preparation_examples: int | None
+    preparation_evaluations: int | None
+    preparation_labels: int | None = Field(description="different training examples that preparation looked at")
+    preparation_operations: int | None = Field(
+        description="floating-point operations of preparation; a backward pass is two"
+    )
+    attempts: int = Field(
+        description="sweeps of this method or submission on this task on record, whatever its parameters"
+    )
+    attempt_bits: float = Field(description="log2(attempts): what picking the best of them may be worth")
+    code_bits: int = Field(description="submitted code, compressed; 0 for methods that ship")
+    seconds: float = Field(description="worker time of all trials on record")
+    verified: Verified = Field(default="not yet", description="by `lowdim-bench verify`; stale: the run changed since")
+    run_id: str
+    ladder: tuple[Estimate, ...]
+    futility: FutilityReport | None
+    """None where no run was called futile."""
+
+
+class Overall(Spec):
+    """One method over all tasks that it shares with the random subspace."""
+
+    method: str
+    params: dict[str, Any]
+    relative: Relative
+    """Over the tasks on which both thresholds were found."""
+    tasks_without_threshold: int
+    """Tasks that it was run on, with a threshold of the random subspace, where its own was not found: not in the mean."""
+
+
+class Standing(Spec):
+    """A method's performance profile over all tasks of the board; see `lowdim_bench.statistics`."""
+
+    tau: tuple[float, ...]
+    share: tuple[float, ...]
+    area: float
+    solved: int
+    unsolved: dict[str, int]
+    """Tasks that it is not solved on, by reason: above_range, unfinished, not_run."""
+
+
+class Win(Spec):
+    """How likely one method needs fewer k than another, over the tasks on which they can be compared."""
+
+    probability: float | None
+    tasks: int
+
+
+class Board(Spec):
+    """What `rank` shows: rows by task, and methods over all tasks."""
+
+    rows: tuple[Row, ...]
+    overall: tuple[Overall, ...]
+    profiles: dict[str, Standing] = {}
+    """By method as `label` writes it, controls left out; the best area first."""
+    wins: dict[str, dict[str, Win]] = {}
+    """`wins[a][b]`: a against b."""
+
+
+def label(method: str, params: Mapping[str, Any], submission: str | None = None) -> str:
+    """A method for people: its name and parameters, or the name of the submission that it came from."""
+    return submission or ",".join([method, *(f"{key}={value}" for key, value in sorted(params.items()))])

@@ -1,0 +1,58 @@
+"""Runs submissions on a machine that allows no namespaces, or neither these nor Landlock; prints what came of it as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+from lowdim_bench.isolation import kernel
+from lowdim_bench.isolation.host import HOST
+from lowdim_bench.isolation.watching import processes
+from tests.isolation.code import prepared, submission
+
+WRITES = "with open('mine', 'w') as f: f.write('x')\nreturn good(setting)"
+READS = "open('/etc/hostname').read()"
+OPENS = "import socket; socket.socket()"
+DAEMON = """
+if not os.fork():
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    time.sleep(60)
+time.sleep(0.2)
+return good(setting)
+"""
+
+
+def main(*more: str) -> None:
+    """Forbid unshare, and of `more` the calls that are named, to this process and all that it starts."""
+    kernel._FORBIDDEN.update({"landlock_create_ruleset": (444, 444)} if "landlock" in more else {})
+    kernel.no_new_privileges()
+    kernel.forbid_system_calls()
+    found = {}
+    for name, code in {"writes": WRITES, "reads": READS, "opens": OPENS, "daemon": DAEMON}.items():
+        (item,) = prepared(submission(code), 3)
+        found[name] = item.failure
+        found["fences"] = item.usage.fences if item.usage else ()
+    deadline = time.monotonic() + 5
+    while _of_the_nursery() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    found["left"] = len(_of_the_nursery())
+    folder = HOST.nursery_folder
+    found["folders"] = len(list(folder.iterdir())) if folder else 0
+    HOST.close()
+    found["folder"] = bool(folder and folder.exists())
+    sys.stdout.write(json.dumps(found))
+
+
+def _of_the_nursery() -> list[int]:
+    """What the nursery has below it, which itself is the only child of this process."""
+    table = processes()
+    nursery = {pid for pid, process in table.items() if process.parent == os.getpid()}
+    return [pid for pid, process in table.items() if process.parent in nursery]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
