@@ -27,6 +27,9 @@ RESOURCES = "limits of memory, time and files"
 ENOUGH = frozenset({NAMESPACES, LANDLOCK})
 """One of these must hold for submitted code to be run, unless weak isolation is asked for."""
 
+MOUNT_POINT = Path("/dev/shm")  # noqa: S108 - each process sees a file system of its own there
+"""It is on every Linux, holds no package, and nothing has to be made or removed."""
+
 _NOBODY = 65534
 _TRIALS_AT_ONCE = 64
 _READABLE = (

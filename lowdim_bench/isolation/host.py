@@ -5,12 +5,10 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +28,7 @@ from lowdim_bench.specs import Spec
 START_SECONDS = 120.0
 _REPORT_SECONDS = 20.0
 _LONGEST_REPORT = 2**16
-_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "NUMBA_CACHE_DIR")
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "NUMBA_CACHE_DIR", "TMPDIR")
 """All that the nursery learns of this process's environment: no tokens, addresses or keys."""
 
 
@@ -60,12 +58,11 @@ class _NurseryProcess:
     """The running nursery of this process."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="lowdim-bench-"))
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         package = str(Path(__file__).resolve().parents[2])
         program = (
             f"import sys; sys.path.insert(0, {package!r}); "
-            f"from lowdim_bench.isolation import nursery; nursery.main({theirs.fileno()}, {str(self.folder)!r})"
+            f"from lowdim_bench.isolation import nursery; nursery.main({theirs.fileno()})"
         )
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -97,7 +94,6 @@ class _NurseryProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()  # the launcher, with which the kernel ends the nursery and its children
             self._process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Host:
@@ -147,11 +143,6 @@ class Host:
     def nursery_pid(self) -> int | None:
         """The process that was started last and not closed."""
         return self._nursery.pid if self._nursery else None
-
-    @property
-    def nursery_folder(self) -> Path | None:
-        """Where its children's own folders lie."""
-        return self._nursery.folder if self._nursery else None
 
     def close(self) -> None:
         """End the nursery; the next start starts another."""

@@ -13,6 +13,7 @@ import selectors
 import shutil
 import signal
 import socket
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,8 @@ class Nursery:
         limits = Limits(**order["limits"])
         self._started += 1
         scratch = self._root if self._in_namespaces else self._root / str(self._started)
-        scratch.mkdir(mode=0o700, exist_ok=True)
+        if not self._in_namespaces:
+            scratch.mkdir(mode=0o700)
         pid = self._fork()
         if pid == 0:
             _become_child(connection, scratch, order["readable"], limits, in_namespaces=self._in_namespaces)
@@ -159,7 +161,8 @@ class Nursery:
             self._bury(child, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime)
         if not self._in_namespaces:
             self._end_orphans(processes())
-        shutil.rmtree(self._root, ignore_errors=True)
+        if self._root != fences.MOUNT_POINT:
+            shutil.rmtree(self._root, ignore_errors=True)
 
 
 def _report(control: socket.socket, report: Mapping[str, Any]) -> None:
@@ -209,7 +212,14 @@ def _preload() -> None:
     gc.freeze()  # so that collecting garbage in a child copies no page of what it shares with the nursery
 
 
-def main(descriptor: int, root: str) -> None:
+def _scratch(*, in_namespaces: bool) -> Path:
+    """Where children have folders of their own: each mounts one here, or, without namespaces, gets one below."""
+    if in_namespaces and fences.MOUNT_POINT.is_dir():
+        return fences.MOUNT_POINT
+    return Path(tempfile.mkdtemp(prefix="lowdim-bench-"))
+
+
+def main(descriptor: int) -> None:
     """Become the nursery, in namespaces of its own where this machine allows it. Ends with the harness."""
     for number in (signal.SIGINT, signal.SIGTERM):  # of a terminal's whole group: the harness decides what ends
         signal.signal(number, signal.SIG_IGN)
@@ -226,4 +236,5 @@ def main(descriptor: int, root: str) -> None:
         kernel.adopt_orphans()
     kernel.hide_memory()
     _preload()
-    Nursery(socket.socket(fileno=descriptor), Path(root), in_namespaces=in_namespaces).run()
+    root = _scratch(in_namespaces=in_namespaces)
+    Nursery(socket.socket(fileno=descriptor), root, in_namespaces=in_namespaces).run()

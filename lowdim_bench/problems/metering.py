@@ -27,6 +27,11 @@ class Ledger:
         self._evaluations = 0
         self._seen = None if example_count is None else torch.zeros(example_count, dtype=torch.bool)
 
+    @property
+    def tells_labels(self) -> bool:
+        """Whether it tells how many different examples were looked at."""
+        return self._seen is not None
+
     def check(self, count: int) -> None:
         """Raises `BudgetExceeded` where `count` more evaluations are not allowed."""
         asked = self._gradients + self._evaluations + count
@@ -111,7 +116,9 @@ class MeteredProblem:
         """
         seen = self._problem.example_count or 0 if examples is None else examples.shape[1]
         for row, ledger in enumerate(self.ledgers):
-            ledger.charge_gradients(1, seen, None if examples is None else examples[row])
+            # Taken apart only where somebody wants to know which examples: it costs more than the count.
+            which = examples[row] if examples is not None and ledger.tells_labels else None
+            ledger.charge_gradients(1, seen, which)
 
     def train_metrics(self, weights: Tensor) -> Metrics:
         """Metrics on the full training set at weights (P, D); charged to every row's ledger."""

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,20 @@ from lowdim_bench.isolation.limits import Limits
 pytestmark = pytest.mark.slow
 
 
-def found(*forbidden: str, **environment: str) -> dict[str, Any]:
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """A temporary folder that another user gets through, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+def found(folder: Path, *forbidden: str, **environment: str) -> dict[str, Any]:
     """What came of submissions on a machine that allows less."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.isolation.weaker_machine", *forbidden],
         cwd=Path(__file__).parents[2],
-        env=os.environ | environment,
+        env=os.environ | environment | {"TMPDIR": str(folder)},
         capture_output=True,
         text=True,
         check=False,
@@ -32,8 +42,8 @@ def found(*forbidden: str, **environment: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def test_without_namespaces_other_fences_hold() -> None:
-    told = found()
+def test_without_namespaces_other_fences_hold(passable: Path) -> None:
+    told = found(passable)
     assert told["fences"]
     assert fences.NAMESPACES not in told["fences"]
     assert {fences.LANDLOCK, fences.SECCOMP, fences.RESOURCES} <= set(told["fences"])
@@ -45,13 +55,13 @@ def test_without_namespaces_other_fences_hold() -> None:
     assert (told["left"], told["folders"], told["folder"]) == (0, 0, False)
 
 
-def test_without_namespaces_and_landlock_submitted_code_is_refused() -> None:
-    told = found("landlock")
+def test_without_namespaces_and_landlock_submitted_code_is_refused(passable: Path) -> None:
+    told = found(passable, "landlock")
     assert "neither namespaces nor Landlock, so submitted code is not run here" in told["writes"]
 
 
-def test_weak_isolation_runs_it_all_the_same_where_it_is_asked_for() -> None:
-    told = found("landlock", LOWDIM_BENCH_ISOLATION="weak")
+def test_weak_isolation_runs_it_all_the_same_where_it_is_asked_for(passable: Path) -> None:
+    told = found(passable, "landlock", LOWDIM_BENCH_ISOLATION="weak")
     assert not told["writes"]
     assert not set(told["fences"]) & fences.ENOUGH
     assert "PermissionError" in told["opens"]

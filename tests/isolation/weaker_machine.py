@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 from lowdim_bench.isolation import kernel
 from lowdim_bench.isolation.host import HOST
@@ -40,10 +41,10 @@ def main(*more: str) -> None:
     while _of_the_nursery() and time.monotonic() < deadline:
         time.sleep(0.05)
     found["left"] = len(_of_the_nursery())
-    folder = HOST.nursery_folder
-    found["folders"] = len(list(folder.iterdir())) if folder else 0
+    made = Path(os.environ["TMPDIR"])
+    found["folders"] = len(list(made.glob("lowdim-bench-*/*")))
     HOST.close()
-    found["folder"] = bool(folder and folder.exists())
+    found["folder"] = bool(list(made.glob("lowdim-bench-*")))
     sys.stdout.write(json.dumps(found))
 
 
