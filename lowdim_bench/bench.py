@@ -28,6 +28,8 @@ from lowdim_bench.tracking import keys as tracking_keys
 
 _CURVE_POINTS = 60
 _TICK_SECONDS = 1.0
+_SHORTEST_DEADLINE, _PATIENCE = 1800.0, 50.0
+"""Seconds, and how many times as long as the slowest trial so far: a node may be slow, or its GPU shared."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,17 @@ def _submit(executor: Executor, sweep: _Sweep, trials: Sequence[Trial], active: 
     for part in range(packs):
         # Dealt out in turn, so that every pack has a like share of small and large k.
         pack = tuple(trials[part::packs])
-        executor.submit(Job(sweep=sweep.key, task=sweep.task, method=sweep.method, trials=pack))
+        executor.submit(
+            Job(
+                sweep=sweep.key, task=sweep.task, method=sweep.method, trials=pack, deadline=_deadline(sweep, len(pack))
+            )
+        )
+
+
+def _deadline(sweep: _Sweep, trials: int) -> float | None:
+    """Seconds after which a pack's worker must be stuck: far more than its like took; None as long as nobody knows."""
+    slowest = max((result.seconds for result in sweep.results.values()), default=None)
+    return None if slowest is None else max(_SHORTEST_DEADLINE, _PATIENCE * slowest * trials)
 
 
 def _go_on(executor: Executor, sweep: _Sweep, done: Finished, active: int) -> None:

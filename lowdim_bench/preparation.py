@@ -11,11 +11,11 @@ from torch import Tensor
 
 from lowdim_bench.engine import Span, train
 from lowdim_bench.errors import BudgetExceeded, InfrastructureError, MethodFailure
-from lowdim_bench.isolation.method import IsolatedPreparation, Usage
+from lowdim_bench.isolation.method import IsolatedPreparation
 from lowdim_bench.methods import Method, Preparation, Setting, Train, Trained
 from lowdim_bench.parametrizations import AffineSubspace, Pack
 from lowdim_bench.problems import Ledger, MeteredProblem, Problem
-from lowdim_bench.records import Trial
+from lowdim_bench.records import Trial, Usage
 from lowdim_bench.seeds import derive
 from lowdim_bench.specs import Task
 

@@ -97,6 +97,19 @@ class FutilityCall(Spec):
     """Scheduled steps that it did not train; 0 where it went on."""
 
 
+class Usage(Spec):
+    """What the process of submitted code was measured to take, from outside, in one trial; importing the code included."""
+
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Of its own time on the clock: what it waited for the harness does not count."""
+    cpu_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Of it and its descendants, whatever they did meanwhile."""
+    peak_bytes: Count = 0
+    """Of memory, as seen every 25 ms."""
+    fences: tuple[str, ...] = ()
+    """Those that were in force."""
+
+
 class TrialResult(Spec):
     """One finished trial.
 
@@ -118,6 +131,8 @@ class TrialResult(Spec):
     futility: tuple[FutilityCall, ...] = ()
     """At most one for each learning-rate multiplier. A run that was given up did not reach its remaining targets."""
     seconds: Annotated[float, Field(ge=0)] = 0.0
+    submitted_code: Usage | None = None
+    """What the process of a submission's own code took; None for methods that ship or are installed."""
     certificate: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     """SHA-256 of the certificate of a trial that reached the ranked target; see `lowdim_bench.certificates`."""
     uncertified: str = ""

@@ -193,7 +193,12 @@ def _result(
     failure = item.failure or moved.get(item.trial.key, "")
     if failure:
         return TrialResult(
-            trial=item.trial, status="failed", reason=failure, preparation=item.ledger.spent, seconds=seconds
+            trial=item.trial,
+            status="failed",
+            reason=failure,
+            preparation=item.ledger.spent,
+            seconds=seconds,
+            submitted_code=item.usage,
         )
     if item.diverged:
         return TrialResult(
@@ -203,6 +208,7 @@ def _result(
             outcomes=tuple(Outcome(target=target.name, reached=False) for target in task.targets),
             preparation=item.ledger.spent,
             seconds=seconds,
+            submitted_code=item.usage,
         )
     best = _best(runs, task)
     status: Literal["trained", "diverged"] = "diverged" if all(_exploded(run, task) for run in runs) else "trained"
@@ -224,6 +230,7 @@ def _result(
         curve=tuple(best.curve),
         futility=tuple(_call(run.futile, run, task) for run in runs if run.futile),
         seconds=seconds,
+        submitted_code=item.usage,
     )
 
 

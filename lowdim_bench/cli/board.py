@@ -31,7 +31,7 @@ class Format(StrEnum):
     latex = "latex"
 
 
-@command(app, "lowdim-bench rank --json")
+@command(app, "lowdim-bench rank --format markdown")
 def rank(
     task: Tasks = None,
     tracking_uri: TrackingUri = None,

@@ -157,8 +157,12 @@ def _prices(row: Row) -> str:
         parts.append(f"it took {row.preparation_evaluations:,} full evaluations")
     if row.code_bits:
         parts.append(f"its code has {row.code_bits:,} bits, compressed")
+    if row.code_cpu_seconds is not None:
+        parts.append(f"which took up to {row.code_cpu_seconds:.2g} CPU s a trial outside of metered training")
     if row.attempts > 1:
         parts.append(f"{row.attempts} attempts are on record ({row.attempt_bits:.1f} bits for picking one)")
+    if row.seconds >= 1:
+        parts.append(f"all its trials took {row.seconds:,.0f} s of workers' time")
     return "; ".join(parts)
 
 

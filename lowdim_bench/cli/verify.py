@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
 
-from lowdim_bench.cli.options import DataRoot, Json, TrackingUri, command, resolve_settings
+from lowdim_bench.cli.options import DataRoot, Json, TrackingUri, command, refuse, resolve_settings
 from lowdim_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def verify(
     run: Annotated[
         list[str] | None, typer.Argument(help="Runs, by the beginning of their identifiers, as `rank` shows them.")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All runs.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Verify every run of the store.")] = False,
     bits: Annotated[
         Literal["nearest", "all", "none"],
         typer.Option(help="Look for the coarsest precision of theta: nearest to k*, of all certificates, or of none."),
@@ -51,16 +51,25 @@ def verify(
         if not dossiers:
             raise UserError(f"Nothing is recorded in {settings.shown_tracking_uri}. Begin with `lowdim-bench run`.")
         reports: list[Report] = []
+        not_here: list[str] = []
         for dossier in dossiers:
-            with display.counting(f"certificates of {dossier.run_id[:8]}", live=not json) as advance:
-                report = verifier.verify(dossier, advance)
+            try:
+                with display.counting(f"certificates of {dossier.run_id[:8]}", live=not json) as advance:
+                    report = verifier.verify(dossier, advance)
+            except UserError as error:  # its data, as a rule; the other runs are verified all the same
+                not_here.append(f"{dossier.run_id[:8]}: {error}")
+                continue
             reports.append(report)
             if not json:
                 _show(report, out)
         if json:
             display.print_json({"runs": [_plain(report) for report in reports]}, out)
+    for reason in not_here:
+        typer.echo(f"Not verified here: {reason}", err=True)
     if not all(report.correct for report in reports):
         raise typer.Exit(_WRONG)
+    if not_here:
+        refuse(f"{len(not_here)} of {len(dossiers)} runs could not be verified here; what is missing is told above.")
 
 
 def _plain(report: Report) -> dict[str, object]:

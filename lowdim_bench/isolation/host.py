@@ -23,6 +23,7 @@ from lowdim_bench.errors import InfrastructureError, MethodFailure
 from lowdim_bench.isolation import fences
 from lowdim_bench.isolation.limits import ENDED_BY_HARNESS, Limits
 from lowdim_bench.isolation.messages import LONGEST_HEADER, Channel, Fenced, Gone, OutOfTime, parse_request
+from lowdim_bench.records import Usage
 from lowdim_bench.specs import Spec
 
 START_SECONDS = 120.0
@@ -30,19 +31,6 @@ _REPORT_SECONDS = 20.0
 _LONGEST_REPORT = 2**16
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "NUMBA_CACHE_DIR", "TMPDIR")
 """All that the nursery learns of this process's environment: no tokens, addresses or keys."""
-
-
-class Usage(Spec):
-    """What one trial's process was measured to take, from outside: importing its code included."""
-
-    seconds: float = 0.0
-    """Of its own time on the clock: what it waited for the harness does not count."""
-    cpu_seconds: float = 0.0
-    """Of it and its descendants, whatever they did meanwhile."""
-    peak_bytes: int = 0
-    """Of memory, as seen every 25 ms."""
-    fences: tuple[str, ...] = ()
-    """Those that were in force."""
 
 
 class _Report(Spec):
@@ -107,7 +95,7 @@ class Host:
     def start(self, limits: Limits, readable: Sequence[str]) -> Guest:
         """A process for one trial, fenced in and waiting for its opening.
 
-        Raises `MethodFailure` where the fences do not hold, `InfrastructureError` where no process can be had.
+        Raises `InfrastructureError` where the fences do not hold, or no process can be had.
         """
         for attempt in range(2):
             try:
@@ -171,7 +159,10 @@ class Guest:
         )
 
     def wait_for_fences(self) -> None:
-        """Read which fences hold, and see that they are enough. Raises `Gone` where the process never came to be."""
+        """Read which fences hold, and see that they are enough.
+
+        Raises `InfrastructureError` where they are not, `Gone` where the process never came to be.
+        """
         try:
             header, _ = self._channel.receive(time.monotonic() + START_SECONDS)
         except OutOfTime:
@@ -180,9 +171,9 @@ class Guest:
         assert isinstance(told, Fenced)  # said by trusted code: nothing else has run there
         self._fences = told.held
         if not self.limits.weak and not fences.ENOUGH & set(told.held):
-            raise MethodFailure(
-                "this machine offers neither namespaces nor Landlock, so submitted code is not run here; run it on another, "
-                "or set LOWDIM_BENCH_ISOLATION=weak where you trust its authors"
+            raise InfrastructureError(  # no fault of the method: another machine may offer it
+                "This machine offers no Landlock (Linux 5.13 or newer), so submitted code is not run here: it could read this "
+                "user's files. Run it on another, or set LOWDIM_BENCH_ISOLATION=weak where you trust its authors."
             )
 
     def timed(self, work: Callable[[], Any]) -> Any:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lowdim_bench.errors import MethodFailure
-from lowdim_bench.isolation.host import HOST, Guest, Usage
+from lowdim_bench.isolation.host import HOST, Guest
 from lowdim_bench.isolation.limits import Limits
 from lowdim_bench.isolation.messages import (
     Answer,
@@ -31,6 +31,7 @@ from lowdim_bench.isolation.subspaces import OperatorRecipe, decode
 from lowdim_bench.methods import Method, MethodChoice, Setting, Train, Trained
 from lowdim_bench.parametrizations import AffineSubspace
 from lowdim_bench.problems import Block
+from lowdim_bench.records import Usage
 
 
 @final

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from lowdim_bench.errors import MethodFailure
+from lowdim_bench.errors import InfrastructureError, MethodFailure
 from lowdim_bench.settings import locate_state
 from lowdim_bench.specs.base import canonical_json
 
@@ -27,7 +27,8 @@ def installed(requirements: Sequence[str]) -> str | None:
     """The folder that holds the packages, installed if need be; None where none are named.
 
     Wheels only, since they run nothing when they are installed, and no dependencies, so that what runs is what the
-    submission names. The folder's name says what is in it. Raises `MethodFailure` where they cannot be installed.
+    submission names. The folder's name says what is in it. Raises `MethodFailure` for one
+    that is not pinned, `InfrastructureError` where they cannot be installed here.
     """
     if not requirements:
         return None
@@ -59,10 +60,12 @@ def _install(requirements: Sequence[str], folder: Path) -> None:
         )
     except subprocess.TimeoutExpired:
         shutil.rmtree(draft, ignore_errors=True)
-        raise MethodFailure(f"its requirements were not installed within {_SECONDS:g} s") from None
+        raise InfrastructureError(f"Its requirements were not installed within {_SECONDS:g} s.") from None
     if done.returncode:
         shutil.rmtree(draft, ignore_errors=True)
         complaint = done.stderr.strip()[-_LONGEST_COMPLAINT:]
-        raise MethodFailure(f"its requirements {', '.join(requirements)} cannot be installed from wheels: {complaint}")
+        raise InfrastructureError(  # of the index, the network or the disk here, as likely as of the submission
+            f"Its requirements {', '.join(requirements)} cannot be installed from wheels: {complaint}"
+        )
     draft.chmod(0o755)
     draft.rename(folder)

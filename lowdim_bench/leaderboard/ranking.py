@@ -181,6 +181,7 @@ def _row(one: _Measured, ratios: FloatArray | None, attempts: int) -> Row:
         attempts=attempts,
         attempt_bits=math.log2(attempts),
         code_bits=sweep.method.code.bits if sweep.method.code else 0,
+        code_cpu_seconds=max((r.submitted_code.cpu_seconds for r in sweep.results if r.submitted_code), default=None),
         seconds=sum(result.seconds for result in sweep.results),
         verified=sweep.verified,
         run_id=sweep.run_id,

@@ -64,6 +64,9 @@ class Row(Spec):
     )
     attempt_bits: float = Field(description="log2(attempts): what picking the best of them may be worth")
     code_bits: int = Field(description="submitted code, compressed; 0 for methods that ship")
+    code_cpu_seconds: float | None = Field(
+        default=None, description="CPU time of submitted code in a trial, at most; None for methods that ship"
+    )
     seconds: float = Field(description="worker time of all trials on record")
     verified: Verified = Field(default="not yet", description="by `lowdim-bench verify`; stale: the run changed since")
     run_id: str

@@ -33,6 +33,7 @@ SCHEMA_PATIENCE = 300.0
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 """Seconds between tries while a store that has answered before does not: long enough for a server to be restarted."""
 PASSING = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
+REFUSED = {"PERMISSION_DENIED", "UNAUTHENTICATED"}
 METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100
 LONGEST_VALUE = 500
 
@@ -249,6 +250,11 @@ class Connection:
             try:
                 return call()
             except (MlflowException, OSError, SQLAlchemyError) as error:
+                if isinstance(error, MlflowException) and error.error_code in REFUSED:
+                    raise UserError(
+                        f"The tracking store {self.where} does not let this account do it ({doing}): {error.message}. Ask its "
+                        "administrator, or set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an account that may."
+                    ) from None
                 if isinstance(error, MlflowException) and error.error_code not in PASSING:
                     raise
                 pause = None if isinstance(error, PermissionError) else next(pauses, None)

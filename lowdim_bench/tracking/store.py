@@ -221,6 +221,9 @@ class Store:
                 f"its {keys.TASK_FILE} and {keys.METHOD_FILE} are not those of sweep {run.tags[keys.SWEEP]}; they were "
                 "altered, or this version of lowdim-bench reads them otherwise"
             )
+        k_low, k_high, full_dimension = (int(run.tags[key]) for key in (keys.K_LOW, keys.K_HIGH, keys.FULL_DIMENSION))
+        if not 1 <= k_low <= k_high <= full_dimension:
+            raise UserError(f"its range of k, {k_low} to {k_high} of {full_dimension}, is none; its tags were altered")
         raw = {folder: self._connection.download(run.run_id, folder) for folder in (keys.TRIALS, keys.FAILURES)}
         trials, failures = (trial_files.decode(raw[folder], f"run {run.run_id}: {folder}") for folder in raw)
         certificates = self._connection.names(run.run_id, keys.CERTIFICATES)
@@ -231,9 +234,9 @@ class Store:
             method=method,
             status=status,
             failure=run.tags.get(keys.FAILURE, ""),
-            k_low=int(run.tags[keys.K_LOW]),
-            k_high=int(run.tags[keys.K_HIGH]),
-            full_dimension=int(run.tags[keys.FULL_DIMENSION]),
+            k_low=k_low,
+            k_high=k_high,
+            full_dimension=full_dimension,
             # A sweep that failed as a whole has no threshold: its failures say nothing of k.
             results=tuple(trial_files.standing(trials, {} if status == "failed" else failures)),
             method_digest=method_digest,

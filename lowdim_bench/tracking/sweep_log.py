@@ -157,6 +157,8 @@ class SweepLog:
             return
         try:
             with self._connection.in_haste():
+                if not self._lease.is_mine():
+                    return  # another driver has taken it over, and is running it
                 self._connection.write(self.run_id, tags={keys.STATUS: "interrupted"})
                 self._connection.set_status(self.run_id, "KILLED")
             self._status = "interrupted"

@@ -95,7 +95,7 @@ def read_results(
     first: dict[str, TrialResult] = {}
     for name, results in decoded[keys.TRIALS].items():
         for result in results:
-            timeless = result.model_copy(update={"seconds": 0.0})
+            timeless = result.model_copy(update={"seconds": 0.0, "submitted_code": None})
             if first.setdefault(result.trial.key, timeless) != timeless:
                 findings.append(
                     Finding(what="trial repeated", where=result.trial.key, detail=f"{name} holds it again, otherwise")

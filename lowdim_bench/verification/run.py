@@ -16,6 +16,7 @@ import torch
 from lowdim_bench import problems
 from lowdim_bench.bench import searched_range
 from lowdim_bench.certificates import TOLERANCE, Certificate, environment
+from lowdim_bench.errors import UserError
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.parametrizations import AffineSubspace, SignedHash
 from lowdim_bench.problems import Problem
@@ -50,7 +51,10 @@ class Verifier:
         """Check a run and keep the verdict on it. Raises `UserError` where its task's data is missing here."""
         with dossier.fetched() as contents:
             report = self._verify(contents, progress)
-        dossier.record(_verdict(report))
+        try:
+            dossier.record(_verdict(report))
+        except UserError as error:  # an account that may read only: what was found is told all the same
+            report = report.model_copy(update={"remarks": (*report.remarks, f"the verdict is not kept: {error}")})
         return report
 
     def _verify(self, contents: Contents, progress: Progress | None) -> Report:

@@ -36,6 +36,8 @@ COMMANDS = [
     "cancel",
     "resume",
     "serve",
+    "verify",
+    "report",
 ]
 
 
@@ -81,8 +83,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["run", "digits-mlp", "digits-mlp", "-m", "imp"], ["given twice"]),
         (["run", "mine.yaml", "-m", "imp"], ["There is no task file mine.yaml"]),
         (["run", "digits-mlp", "-m", "./nowhere"], ["submission.yaml"]),
-        (["run", "digits-mlp", "-m", "nowhere:Class"], ["cannot be imported"]),
-        (["run", "digits-mlp", "-m", "json:JSONDecoder"], ["is no method"]),
+        (["run", "digits-mlp", "-m", "json:JSONDecoder"], ["is not imported here", "init-submission"]),
         (["run", "digits-mlp"], ["--method"]),
         (["run", "digits-mlp", "-m", "imp", "--workers", "0"], ["workers"]),
         (["run", "digits-mlp", "-m", "imp", "--tracking-uri", "ftp://x"], ["ftp://x", "sqlite:///"]),
@@ -117,7 +118,7 @@ def test_missing_data_is_told_before_anything_starts(lone_cli: Cli, write_task: 
 
 
 def test_rank_of_nothing(lone_cli: Cli) -> None:
-    assert lone_cli.json("rank") == {"rows": [], "overall": []}
+    assert lone_cli.json("rank") == {"rows": [], "overall": [], "profiles": {}, "wins": {}}
     assert "Nothing is recorded yet" in lone_cli.run("rank")[0]
 
 

@@ -57,7 +57,12 @@ def test_without_namespaces_other_fences_hold(passable: Path) -> None:
 
 def test_without_namespaces_and_landlock_submitted_code_is_refused(passable: Path) -> None:
     told = found(passable, "landlock")
-    assert "neither namespaces nor Landlock, so submitted code is not run here" in told["writes"]
+    assert "no Landlock (Linux 5.13 or newer), so submitted code is not run here" in told["writes"]
+
+
+def test_namespaces_alone_are_not_enough_for_they_leave_files_readable(passable: Path) -> None:
+    told = found(passable, "landlock", "namespaces")
+    assert "no Landlock (Linux 5.13 or newer), so submitted code is not run here" in told["reads"]
 
 
 def test_weak_isolation_runs_it_all_the_same_where_it_is_asked_for(passable: Path) -> None:

@@ -13,7 +13,7 @@ from lowdim_bench.threshold.monotonicity import _isotonic, check
 from tests.threshold.made_up import TARGET, results, spec
 
 LOGS = {8: (0, 5), 32: (0, 5), 128: (4, 5), 512: (0, 5), 1024: (0, 5), 2048: (0, 5)}
-"""Seeds that reached train loss 0.05 in the public logs of lottery subspaces (notes: anchors.md, item 4)."""
+"""Seeds that reached train loss 0.05 in the public logs of lottery subspaces."""
 
 
 def counts(seen: dict[int, tuple[int, int]]) -> Counts:
