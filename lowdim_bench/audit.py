@@ -136,10 +136,14 @@ def _start_bits(subspace: AffineSubspace, initial: Tensor) -> float:
     if isinstance(operator, FullSpace):
         return 0.0  # trained over; k = D says it all
     foreign = start != 0
+    chosen = 0.0
     if isinstance(operator, Coordinates):
-        foreign &= start != initial[operator.indices]
+        told = initial[operator.indices]
+        foreign &= start != told
+        # All at their initial weights, or all at zero, says nothing; which of them are at zero is a mask of its own.
+        chosen = subset_bits(int((told != 0).sum()), int(((start == 0) & (told != 0)).sum()))
     numbers = int(foreign.sum())
-    return BITS_PER_NUMBER * numbers + subset_bits(operator.k, numbers)
+    return BITS_PER_NUMBER * numbers + subset_bits(operator.k, numbers) + chosen
 
 
 def _operator_bits(subspace: AffineSubspace, seed: int) -> float:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lowdim_bench.errors import UserError, unknown
-from lowdim_bench.methods import FrozenCode, MethodChoice, choose, method_names, parse_choice
+from lowdim_bench.methods import METHODS, FrozenCode, MethodChoice, choose, method_names, parse_choice
 from lowdim_bench.methods.frozen import ENTRY, LARGEST, MOST_FILES
 from lowdim_bench.specs import Spec, Task, Track, installed_tasks, load_task, parse_yaml, task_names
 from lowdim_bench.specs.base import explain
@@ -95,6 +95,10 @@ def freeze_submission(folder: Path) -> tuple[Submission, MethodChoice]:
         return submission, choose(submission.method, submission.parameters)
     if ENTRY not in contents:
         raise UserError(f"{folder}/{FILE} asks for `method: {ENTRY}`, but the folder has no such file. Write one.")
+    if submission.name in METHODS:
+        raise UserError(
+            f"{folder}/{FILE}: '{submission.name}' is a method that ships. Give a method of your own another name."
+        )
     left_out = {FILE, README, *submission.tasks}
     files = {name: content for name, content in contents.items() if name not in left_out and not _is_test(name)}
     try:

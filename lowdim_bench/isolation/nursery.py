@@ -141,7 +141,7 @@ class Nursery:
         report = {
             "reason": child.reason,
             "status": status,
-            "cpu_seconds": cpu_seconds + child.census.cpu_seconds_of_others,
+            "cpu_seconds": max(cpu_seconds + child.census.cpu_seconds_of_others, child.census.cpu_seconds_seen),
             "peak_bytes": child.census.peak,
         }
         _report(child.control, report)

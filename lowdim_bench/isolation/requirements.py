@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 from filelock import FileLock
@@ -35,6 +36,9 @@ def installed(requirements: Sequence[str]) -> str | None:
     for requirement in requirements:
         if not _PINNED.fullmatch(requirement):  # so that none is taken for an option or an address
             raise MethodFailure(f"requirement '{requirement}' is not pinned; write name==version")
+        name = requirement.partition("==")[0]
+        if here := _version_here(name):  # a copy of its own would bring the data sets along that lie among the packages
+            raise MethodFailure(f"requirement '{requirement}' is here already, in version {here}; leave it out")
     what = canonical_json([sorted(requirements), sys.version, sysconfig.get_platform()])
     folder = locate_state() / "requirements" / hashlib.sha256(what.encode()).hexdigest()[:32]
     if not folder.is_dir():
@@ -43,6 +47,13 @@ def installed(requirements: Sequence[str]) -> str | None:
             if not folder.is_dir():
                 _install(requirements, folder)
     return str(folder)
+
+
+def _version_here(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _install(requirements: Sequence[str], folder: Path) -> None:

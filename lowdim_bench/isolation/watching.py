@@ -57,7 +57,10 @@ class Census:
         self.peak = 0
         self.cpu_seconds_of_others = 0.0
         """CPU time of the descendants: those that nobody waited for are in no other account."""
+        self.cpu_seconds_seen = 0.0
+        """CPU time of all that ever belonged to it, as last seen: who is reaped by nobody is in no other account."""
         self.descendants: tuple[int, ...] = ()
+        self._last: dict[int, float] = {}
 
     def take(self, table: Mapping[int, Process]) -> None:
         """Look again."""
@@ -73,3 +76,5 @@ class Census:
         self.bytes = held + sum(own_memory(pid) for pid in self.descendants)
         self.peak = max(self.peak, self.bytes)
         self.cpu_seconds_of_others = sum(table[pid].cpu_seconds for pid in self.descendants)
+        self._last |= {pid: table[pid].cpu_seconds for pid in family}
+        self.cpu_seconds_seen = sum(self._last.values())

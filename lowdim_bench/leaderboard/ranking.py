@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lowdim_bench import futility, statistics
-from lowdim_bench.leaderboard.rows import Board, Overall, Relative, Row, Standing, Win, label
+from lowdim_bench.leaderboard.rows import Board, Overall, Relative, Row, Standing, Win, label, plain
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.records import Estimate, Price, Spending, operations, price
 from lowdim_bench.seeds import derive
@@ -95,9 +94,9 @@ class _TaskBoard:
             return None
         return self.draws[reference.sweep.run_id] - self.draws[one.sweep.run_id]
 
-    def results(self) -> dict[str, Result]:
-        """What `lowdim_bench.statistics` takes, by method; controls are left out."""
-        return {one.label: self._result(one) for one in self.measured if not one.is_control}
+    def results(self, name: Callable[[_Measured], str]) -> dict[str, Result]:
+        """What `lowdim_bench.statistics` takes, by the name of each method; controls are left out."""
+        return {name(one): self._result(one) for one in self.measured if not one.is_control}
 
     def _result(self, one: _Measured) -> Result:
         unsolved: Unsolved = "above_range" if one.ranked.status == "above_range" else "unfinished"
@@ -106,15 +105,14 @@ class _TaskBoard:
 
 def build_board(sweeps: Sequence[StoredSweep]) -> Board:
     """Rank stored sweeps. Ties share a rank; a control (k = D) and a sweep without a threshold have none."""
-    attempts = Counter((sweep.task.digest, sweep.method.name) for sweep in sweeps)
     by_digest: dict[str, list[StoredSweep]] = {}
     for sweep in sorted(sweeps, key=lambda sweep: (sweep.task.name, sweep.task.digest)):
         by_digest.setdefault(sweep.task.digest, []).append(sweep)
     tasks = {digest: _TaskBoard.of(some) for digest, some in by_digest.items()}
     rows: list[Row] = []
-    for digest, task in tasks.items():
+    for task in tasks.values():
         ranks = statistics.rank_intervals(task.draws)
-        drafts = [_row(one, task.ratios(one), attempts[digest, one.sweep.method.name]) for one in task.measured]
+        drafts = [_row(one, task.ratios(one), _attempts(one, task)) for one in task.measured]
         rows += [
             row.model_copy(update={"rank_low": ranks[row.run_id].low, "rank_high": ranks[row.run_id].high})
             if row.rank is not None and row.run_id in ranks
@@ -124,10 +122,31 @@ def build_board(sweeps: Sequence[StoredSweep]) -> Board:
     return Board(rows=tuple(rows), overall=_overall(list(tasks.values())), **_comparisons(tasks))
 
 
+def _attempts(one: _Measured, task: _TaskBoard) -> int:
+    """Sweeps on record of the same method or submission, or of submitted code by one of the same authors."""
+    return sum(
+        other.sweep.method.name == one.sweep.method.name or bool(_own_authors(other) & _own_authors(one))
+        for other in task.measured
+    )
+
+
+def _own_authors(one: _Measured) -> set[str]:
+    credit = one.sweep.credit
+    return set(credit.authors) if credit and one.sweep.method.code else set()
+
+
 def _comparisons(tasks: Mapping[str, _TaskBoard]) -> dict[str, Any]:
-    """Profiles and wins. Of two sweeps of one method on one task, as under two names of a submission, the later one counts."""
-    results = {digest: task.results() for digest, task in tasks.items()}
-    thresholds = {digest: {one.label: one.threshold for one in task.measured} for digest, task in tasks.items()}
+    """Profiles and wins, by label; where one label stands for several methods, their digests tell them apart."""
+    meant: dict[str, set[str]] = {}
+    for task in tasks.values():
+        for one in task.measured:
+            meant.setdefault(one.label, set()).add(one.sweep.method_digest)
+
+    def name(one: _Measured) -> str:
+        return one.label if len(meant[one.label]) == 1 else f"{one.label} ({one.sweep.method_digest[:6]})"
+
+    results = {digest: task.results(name) for digest, task in tasks.items()}
+    thresholds = {digest: {name(one): one.threshold for one in task.measured} for digest, task in tasks.items()}
     standings = {
         name: Standing(
             tau=one.tau, share=one.share, area=one.area, solved=one.solved,
@@ -158,7 +177,7 @@ def _row(one: _Measured, ratios: FloatArray | None, attempts: int) -> Row:
         params=sweep.method.parameters,
         method_digest=sweep.method_digest,
         submission=sweep.credit.submission if sweep.credit else None,
-        authors=sweep.credit.authors if sweep.credit else (),
+        authors=tuple(map(plain, sweep.credit.authors)) if sweep.credit else (),
         track=_track(sweep),
         status=ranked.status,
         target=ranked.target,
@@ -171,7 +190,7 @@ def _row(one: _Measured, ratios: FloatArray | None, attempts: int) -> Row:
         hits=ranked.hits,
         trials=ranked.trials,
         monotone=ranked.monotone,
-        note=sweep.failure or ranked.note or _unexpected(sweep),
+        note=plain(sweep.failure or ranked.note or _unexpected(sweep)),
         side_information_bits=cost.side_information_bits if cost else None,
         preparation_gradient_evaluations=cost.gradient_evaluations if cost else None,
         preparation_examples=cost.examples if cost else None,

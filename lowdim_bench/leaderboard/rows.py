@@ -116,5 +116,10 @@ class Board(Spec):
 
 
 def label(method: str, params: Mapping[str, Any], submission: str | None = None) -> str:
-    """A method for people: its name and parameters, or the name of the submission that it came from."""
-    return submission or ",".join([method, *(f"{key}={value}" for key, value in sorted(params.items()))])
+    """A method for people: its name and parameters, or the name of the submission that it came from. One plain line."""
+    return plain(submission or ",".join([method, *(f"{key}={value}" for key, value in sorted(params.items()))]))
+
+
+def plain(text: str) -> str:
+    """Text that somebody else chose, as one line without anything that steers a terminal or turns the direction of writing."""
+    return "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -305,4 +306,4 @@ def _tags(contents: Contents, expected: Mapping[str, str]) -> list[Finding]:
 
 def _whole(tags: Mapping[str, str], name: str) -> int:
     text = tags.get(name, "")
-    return int(text) if text.isdecimal() else 0
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ from lowdim_bench.verification.evidence import Examined, examine
 from lowdim_bench.verification.precision import coarsest
 from lowdim_bench.verification.report import Finding, Precision, Report
 
+_NUMBER = re.compile(r"[0-9]{1,18}")
 Bits = Literal["nearest", "all", "none"]
 """Of which certificates the coarsest precision is looked for: the one nearest to k*, all, or none."""
 Progress = Callable[[int, int], None]
@@ -163,7 +165,7 @@ def _check_records(
     status = contents.tags.get(keys.STATUS, "running")
     finished = status in keys.FINAL
     first = contents.tags.get(keys.FIRST_REPLICATE, "0")
-    if not first.isdecimal() or (method.code is None and first != "0"):
+    if not _NUMBER.fullmatch(first) or (method.code is None and first != "0"):
         where = keys.FIRST_REPLICATE
         return [*findings, Finding(what="tag altered", where=where, detail=f"it is {first!r}")]
     findings += bookkeeping.check_plan(task, k_range, int(first), results, finished=finished)
@@ -176,7 +178,7 @@ def _check_records(
 
 def _k_range(tags: Mapping[str, str]) -> tuple[int, int] | None:
     low, high = tags.get(keys.K_LOW, ""), tags.get(keys.K_HIGH, "")
-    if not (low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high) < 2**40):
+    if not (_NUMBER.fullmatch(low) and _NUMBER.fullmatch(high) and 1 <= int(low) <= int(high) < 2**40):
         return None
     return int(low), int(high)
 

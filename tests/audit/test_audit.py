@@ -335,6 +335,19 @@ def test_a_mask_starts_at_initial_weights_for_free_and_pays_for_rewound_ones() -
     assert measure(mask, offset=ZERO, start=rewound).side_information_bits == 32 * 7
 
 
+def test_which_weights_of_a_mask_start_at_zero_is_a_mask_of_its_own() -> None:
+    mask = Coordinates.random(20, D, SEED, CPU)
+    told = INITIAL[mask.indices]
+    there = int((told != 0).sum())
+    some = torch.where(torch.arange(20) % 3 == 0, torch.zeros(20), told)
+    zeroed = int(((some == 0) & (told != 0)).sum())
+    assert measure(mask, offset=ZERO, start=some).side_information_bits == pytest.approx(
+        math.log2(math.comb(there, zeroed))
+    )
+    assert measure(mask, offset=ZERO, start=some).track == "prepared"
+    assert measure(mask, offset=ZERO, start=torch.zeros(20)).side_information_bits == 0
+
+
 def test_a_seed_of_ones_own_is_no_cold_start() -> None:
     assert measure(hashed()).track == "cold"
     assert measure(hashed(seed=SEED + 1)).track == "prepared"
