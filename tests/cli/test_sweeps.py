@@ -45,7 +45,7 @@ def test_run_rank_and_run_again(cli: Cli, write_task: Callable[..., str]) -> Non
     cold, burnt, dense = (by_method[name] for name in ("random_subspace", "burn_in_subspace", "dense"))
     assert (cold["preparation_gradient_evaluations"], cold["track"]) == (0, "cold")
     assert (burnt["preparation_gradient_evaluations"], burnt["track"]) == (8, "prepared")
-    assert {cold["rank"], burnt["rank"]} == {1, 2}
+    assert {cold["rank"], burnt["rank"]} in ({1}, {1, 2})  # a tie shares a rank
     assert (cold["submission"], burnt["submission"]) == (None, "short-burn-in")
     assert burnt["authors"] == ["The lowdim-bench authors"]
     assert "short-burn-in (burn_in_subspace,burn_in_steps=8)" in cli.run("rank")[0]
