@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -118,7 +120,17 @@ def test_two_drivers_never_take_the_same_submission(tmp_path: Path) -> None:
     assert sorted(Path(path).name for path in taken) == [f"load-{number}.yaml" for number in range(10)]
 
 
+@pytest.fixture
+def log_level() -> Iterator[None]:
+    """Fuzzing silences the warnings of loaders, for its process as a rule; here others come after it."""
+    logger = logging.getLogger("lowdim_bench")
+    before = logger.level
+    yield
+    logger.setLevel(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("log_level")
 def test_loaders_raise_nothing_but_the_projects_own_error() -> None:
     counts, faults = fuzz.fuzz(4000, ["mutation", "hypothesis"], [], seed=7)
     assert faults == []
@@ -126,6 +138,7 @@ def test_loaders_raise_nothing_but_the_projects_own_error() -> None:
     assert all(counts[name, "mutation"] > 100 for name in ("task", "submission", "trials", "method", "certificate"))
 
 
+@pytest.mark.usefixtures("log_level")
 @pytest.mark.parametrize("tool", ["mutation", "hypothesis"])
 def test_a_fuzzer_finds_a_loader_that_lets_another_error_through(tool: str) -> None:
     def fragile(content: bytes) -> object:
