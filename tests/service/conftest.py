@@ -104,7 +104,10 @@ def environment(place: Path) -> dict[str, str]:
     token.parent.mkdir(parents=True)
     token.write_text(secrets.token_hex(32))
     token.chmod(0o600)
-    return os.environ | {
+    bare = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "RAY_", "LOWDIM_BENCH_"))
+    }
+    return bare | {
         "HOME": str(home),
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
