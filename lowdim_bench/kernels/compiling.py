@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numba
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
+OPTIONS = {"nogil": True, "error_model": "numpy"}
+
 
 def compiled(function: Kernel) -> Kernel:
-    """Compile a kernel when it is first called, and keep the result on disk for the next process.
-
-    What is kept is looked up by the kernel's own file alone: so a kernel calls none of another file (a test sees to it), and
-    after a change here what is kept has to go (`make clean`).
+    """Compile a kernel when it is first called, and keep the result on disk for the next process, until any kernel changes.
 
     Floating-point rules stay those of IEEE 754: sums keep their order, so that results repeat, and NaN stays NaN.
     """
     try:
-        return cast(Kernel, numba.njit(nogil=True, error_model="numpy", cache=True)(function))
+        kernel: Any = numba.njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # there is nowhere to write: each process compiles it anew
-        return cast(Kernel, numba.njit(nogil=True, error_model="numpy")(function))
+        kernel = numba.njit(**OPTIONS)(function)
+    else:
+        # Numba asks for the time of the kernel's own file only, and so would go on with what was compiled with other options,
+        # or from other files that the kernel calls. It has no public way to say more.
+        index = kernel._cache._cache_file  # noqa: SLF001
+        index._source_stamp = (index._source_stamp, stamp(Path(__file__).parent))  # noqa: SLF001
+    return kernel
+
+
+def stamp(folder: Path) -> str:
+    """What compiled code depends on: the options and all files of a folder of kernels."""
+    digest = hashlib.sha256(repr(sorted(OPTIONS.items())).encode())
+    for file in sorted(folder.glob("*.py")):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()

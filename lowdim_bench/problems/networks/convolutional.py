@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lowdim_bench.kernels import pooling
-from lowdim_bench.kernels.mlp import softmax_rows
+from lowdim_bench.kernels import convolution
 from lowdim_bench.problems.networks.base import Layout, PackedNetwork, runs_compiled
+from lowdim_bench.problems.networks.packing import Packing
 from lowdim_bench.specs.problem import ResNetwork
 
-_EXAMPLES_AT_ONCE = 32
-"""How many examples of a mini-batch go forward and back together: few enough that their activations stay in the caches, and
-that their memory is used again rather than asked for anew."""
+_Forward = Callable[[Sequence[Tensor], Tensor], Tensor]
+"""From one parameter vector's tensors and images (B, channels, height, width) to logits (B, C)."""
+_Normalization = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From values (B, C, H, W), scale and shift (C,) to values (B, C, H, W)."""
 
 
 class _PerTrialNetwork(PackedNetwork):
@@ -33,6 +34,10 @@ class _PerTrialNetwork(PackedNetwork):
         """Logits (B, C) of one parameter vector on images (B, channels, height, width)."""
 
     def forward(self, parts: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        return self._one_by_one(self.forward_one, parts, inputs)
+
+    def _one_by_one(self, one: _Forward, parts: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        """Logits (P, B, C), where `one` works them out for one parameter vector."""
         pack = parts[0].shape[0]
         shared = inputs.shape[0] == 1
         # Channels last: on a CPU the first convolution is then several times faster, and pooling twice.
@@ -40,10 +45,7 @@ class _PerTrialNetwork(PackedNetwork):
             inputs[0 if shared else row].to(memory_format=torch.channels_last) for row in range(1 if shared else pack)
         ]
         return torch.stack(
-            [
-                self.forward_one([part[row].clone() for part in parts], images[0 if shared else row])
-                for row in range(pack)
-            ]
+            [one([part[row].clone() for part in parts], images[0 if shared else row]) for row in range(pack)]
         )
 
 
@@ -59,90 +61,50 @@ class ConvNet(_PerTrialNetwork):
             before, height, width = after, height // 2, width // 2
         layout.dense("head", before * height * width, classes)
         super().__init__(layout.blocks)
+        self._packing = Packing(image, channels, classes)
 
     def forward_one(self, parts: Sequence[Tensor], images: Tensor) -> Tensor:
-        # The compiled pooling knows nothing of autograd.
-        pool = _relu_pool if runs_compiled(images) and not torch.is_grad_enabled() else _relu_pool_with_autograd
         values = images
         for index in range(0, len(parts) - 2, 2):
-            values = pool(functional.conv2d(values, parts[index], parts[index + 1], padding=1))
+            values = functional.conv2d(values, parts[index], parts[index + 1], padding=1)
+            values = functional.avg_pool2d(values.relu(), 2)
         return torch.addmm(parts[-1], values.flatten(1), parts[-2])
 
-    @torch.no_grad()
     def loss_and_gradient(
         self, weights: Tensor, inputs: Tensor, labels: Tensor, examples: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """As the base class, with the chain rule written out: autograd spends more time on ReLU and pooling than on
-        convolutions, which are near the machine's limit."""
         if not runs_compiled(weights):
             return super().loss_and_gradient(weights, inputs, labels, examples)
-        losses, gradients = [], torch.empty(weights.shape)
-        for row, vector in enumerate(weights):
-            parts = [part[0] for part in self.split(vector.clone().unsqueeze(0))]
-            gradient = torch.zeros(vector.shape)
-            slots = [slot[0] for slot in self.split(gradient.unsqueeze(0))]
-            own = torch.arange(len(labels)) if examples is None else examples[row]
-            loss = 0.0
-            for some in own.split(_EXAMPLES_AT_ONCE):
-                loss += self._accumulate(parts, inputs[some], labels[some], len(some) / len(own), slots)
-            losses.append(loss)
-            gradients[row] = gradient
-        return torch.tensor(losses), gradients
+        if examples is None:
+            examples = torch.arange(len(labels)).expand(len(weights), -1)
+        losses, gradient = torch.empty(len(weights)), torch.empty(weights.shape)
+        convolution.loss_and_gradient(
+            weights.contiguous().numpy(),
+            inputs.contiguous().numpy(),
+            labels.numpy(),
+            examples.contiguous().numpy(),
+            self._packing.layers,
+            self._packing.places,
+            self._packing.origin,
+            losses.numpy(),
+            gradient.numpy(),
+        )
+        return losses, gradient
 
-    def _accumulate(
-        self, parts: Sequence[Tensor], images: Tensor, labels: Tensor, share: float, slots: Sequence[Tensor]
-    ) -> float:
-        """`share` of the mean loss of one parameter vector on images (B, channels, height, width); adds as much of its
-        gradient to the slots."""
-        pooled = [images.to(memory_format=torch.channels_last)]  # `contiguous` does nothing where there is one channel
-        sums: list[Tensor] = []
-        for index in range(0, len(parts) - 2, 2):
-            sums.append(functional.conv2d(pooled[-1], parts[index], parts[index + 1], padding=1))
-            pooled.append(_relu_pool(sums[-1]))
-        features = pooled.pop()
-        flat = features.flatten(1)
-        wrong = torch.addmm(parts[-1], flat, parts[-2])
-        loss = share * softmax_rows(wrong.numpy(), labels.numpy())
-        if not math.isfinite(loss):
-            for slot in slots:
-                slot.fill_(math.nan)
-            return math.nan
-        wrong *= share
-        slots[-2].addmm_(flat.T, wrong)
-        slots[-1].add_(wrong.sum(dim=0))
-        above = torch.mm(wrong, parts[-2].T).view(features.shape)
-        for index in range(len(parts) - 4, -1, -2):
-            kernel = parts[index]
-            delta = _relu_pool_backward(above, sums.pop())
-            wanted = [index > 0, True, True]
-            above, kernel_gradient, bias_gradient = torch.ops.aten.convolution_backward(
-                delta, pooled.pop(), kernel, [len(kernel)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, wanted
-            )
-            slots[index].add_(kernel_gradient)
-            slots[index + 1].add_(bias_gradient)
-        return loss
-
-
-def _relu_pool(values: Tensor) -> Tensor:
-    """2 x 2 means of the positive parts of (B, C, H, W), channels last in memory."""
-    pixels = values.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-    batch, height, length, depth = pixels.shape
-    pooled = torch.empty(batch, height // 2, length // 2, depth)
-    pooling.relu_pool(pixels.numpy(), pooled.numpy())
-    return pooled.permute(0, 3, 1, 2)
-
-
-def _relu_pool_backward(above: Tensor, values: Tensor) -> Tensor:
-    """The gradient at (B, C, H, W) values, from the one at their pooling; channels last in memory."""
-    pixels = values.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-    wrong = torch.empty(pixels.shape)
-    source = above.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-    pooling.relu_pool_backward(source.numpy(), pixels.numpy(), wrong.numpy())
-    return wrong.permute(0, 3, 1, 2)
-
-
-def _relu_pool_with_autograd(values: Tensor) -> Tensor:
-    return functional.avg_pool2d(values.relu(), 2)
+    def measure(self, weights: Tensor, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if not runs_compiled(weights):
+            return super().measure(weights, inputs, labels)
+        loss, correct = np.empty(len(weights)), np.empty(len(weights), np.int64)
+        convolution.evaluate(
+            weights.contiguous().numpy(),
+            inputs.contiguous().numpy(),
+            labels.numpy(),
+            self._packing.layers,
+            self._packing.places,
+            loss,
+            correct,
+        )
+        return torch.from_numpy(loss / len(labels)), torch.from_numpy(correct / len(labels))
 
 
 @final
@@ -174,12 +136,24 @@ class ResNet(_PerTrialNetwork):
         super().__init__(layout.blocks)
 
     def forward_one(self, parts: Sequence[Tensor], images: Tensor) -> Tensor:
+        return self._logits(
+            parts, images, lambda values, scale, shift: functional.group_norm(values, self._groups, scale, shift)
+        )
+
+    def linear(self, parts: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        def affine(values: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+            return values * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)
+
+        return self._one_by_one(lambda own, images: self._logits(own, images, affine), parts, inputs)
+
+    def _logits(self, parts: Sequence[Tensor], images: Tensor, normalize: _Normalization) -> Tensor:
+        """Logits (B, C), with `normalize` in the place of group normalization."""
         remaining = iter(parts)
 
         def conv_norm(values: Tensor, stride: int) -> Tensor:
             kernel = next(remaining)
             values = functional.conv2d(values, kernel, stride=stride, padding=kernel.shape[-1] // 2)
-            return functional.group_norm(values, self._groups, next(remaining), next(remaining))
+            return normalize(values, next(remaining), next(remaining))
 
         values = conv_norm(images, 1).relu()
         for stride, projected in self._plan:
