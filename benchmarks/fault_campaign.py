@@ -30,7 +30,8 @@ from benchmarks.standing import Cluster, Network, Program, TrackingServer, send
 
 SHARES = {"worker": 0.38, "driver": 0.22, "node": 0.18, "server": 0.18, "head": 0.04}
 """Of the kills, by what is killed. Of 50: 19 workers, 11 drivers, 9 nodes, 9 servers, 2 heads."""
-DISTURBANCES = ("network cut", "slow node")
+DISTURBANCES = {"network cut": 0.1, "network cut for a minute": 0.04, "slow node": 0.1}
+"""How many of each come along with a kill. Each comes at least once."""
 METHODS = ("random_subspace", "random_mask")
 COMMAND = [sys.executable, "-c", "from lowdim_bench.cli import main; main()"]
 TICK = 0.2
@@ -67,11 +68,11 @@ def quick_tasks(batch: int, trials: int) -> list[dict[str, Any]]:
 
 
 def plan_kills(kills: int, chance: random.Random) -> list[str]:
-    """What is killed, in which order; a network cut and a slow node come along with every tenth kill."""
+    """What is killed, in which order, and when the network or a node stands still."""
     counts = {kind: round(share * kills) for kind, share in SHARES.items()}
     counts["worker"] += kills - sum(counts.values())
     plan = [kind for kind, count in counts.items() for _ in range(count)]
-    plan += [kind for kind in DISTURBANCES for _ in range(max(1, round(kills / 10)))]
+    plan += [kind for kind, share in DISTURBANCES.items() for _ in range(max(1, round(share * kills)))]
     chance.shuffle(plan)
     return plan
 
@@ -120,9 +121,9 @@ class Campaign:
         elif kind == "head":
             self.cluster.kill()
             self._later(self.cluster.start)
-        elif kind == "network cut":
+        elif kind in {"network cut", "network cut for a minute"}:
             with self.network.cut():
-                time.sleep(self.chance.uniform(2, 15))
+                time.sleep(60 if "minute" in kind else self.chance.uniform(2, 15))
         else:
             pids = self.chance.choice(self.cluster.nodes).pids
             send(pids, signal.SIGSTOP)
@@ -166,7 +167,8 @@ def run_campaign(campaign: Campaign, plan: list[str], trials: int, until: float,
         driver = campaign.driver(names, uri, f"driver-{batch}.log")
         next_strike = time.monotonic() + campaign.chance.uniform(0, 2 * pause)
         while campaign.tend(driver):
-            if plan and time.monotonic() > next_strike and campaign.strike(plan[-1], driver):
+            now = time.monotonic()
+            if plan and next_strike < now < until and campaign.strike(plan[-1], driver):
                 say(f"{len(plan):>3} left: {plan.pop()}")
                 next_strike = time.monotonic() + campaign.chance.uniform(0, 2 * pause)
             time.sleep(TICK)

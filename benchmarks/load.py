@@ -1,11 +1,14 @@
 """Many submissions at once, and what tracking costs: nothing may get lost or mixed up when drivers share a server.
 
     python -m benchmarks.load --submissions 200 --drivers 8
-    python -m benchmarks.load --bookkeeping digits-mlp
+    python -m benchmarks.load --submissions 200 --drivers 8 --through submit --jobs-to-end 40
+    python -m benchmarks.load --bookkeeping mnist-conv2 --data-root DATA --at-most 2
 
 The first starts a Ray cluster and one MLflow server, queues distinct tiny sweeps, lets that many driver processes work the
-queue off together, and holds what was recorded against what was asked. The second runs one real sweep through such a server and
-says which share of its time the driver spends in tracking.
+queue off together, and holds what was recorded against what was asked. The second sends all of them with `lowdim-bench submit`,
+so that they queue in the cluster's job server; where that would take too long, it cancels those that still wait after some have
+ended, and has driver processes run them. The third runs one real sweep through such a server and says which share of its time
+the driver spends in tracking.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from benchmarks.load_jobs import run_jobs
 from benchmarks.part_timer import PartTimer
 from benchmarks.standing import Cluster, TrackingServer
 
@@ -98,16 +102,18 @@ def take(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def installation(nodes: int, cpus: int, backend: str | None) -> Iterator[tuple[Path, Mapping[str, str]]]:
-    """A cluster and a server in a folder of their own; the folder, and the environment that leads to them."""
+def installation(cpus: int, backend: str | None, places: int = 0) -> Iterator[tuple[Path, Mapping[str, str]]]:
+    """A cluster and a server in a folder of their own; the folder, and the environment that leads to them. `places`: how many
+    drivers its job server runs at a time."""
     folder = Path(tempfile.mkdtemp(prefix="l-"))
-    cluster, server = Cluster(folder, nodes, cpus), TrackingServer(folder, backend)
+    cluster, server = Cluster(folder, 1, cpus, places), TrackingServer(folder, backend)
     try:
         server.start(wait=False)
         cluster.start()
         server.wait()
         where = {
             "LOWDIM_BENCH_RAY_ADDRESS": cluster.address,
+            "LOWDIM_BENCH_JOB_SERVER": cluster.job_server,
             "LOWDIM_BENCH_WORKERS": "1",
             "LOWDIM_BENCH_STATE_DIR": str(folder / "state"),
             "LOWDIM_BENCH_TRACKING_URI": f"http://127.0.0.1:{server.port}",
@@ -160,9 +166,15 @@ def check(environ: Mapping[str, str], submissions: int, done: Sequence[Mapping[s
             faults.append(f"{sweep.task.name} is recorded with D = {sweep.full_dimension}")
         if len(trials) != own.get("trainings") or len(set(trials)) != len(trials):
             faults.append(f"{sweep.task.name}: {len(trials)} trials recorded, {own.get('trainings')} run")
-        if sweep.status != own.get("status") or own.get("failure"):
+        if sweep.status != own.get("status", sweep.status) or own.get("failure"):
             faults.append(f"{sweep.task.name}: recorded as {sweep.status}, ended as {own}")
     return faults
+
+
+def percent_of_trials(batches: Sequence[Mapping[str, Any]]) -> float:
+    """Which share of the drivers' time went into writing down trials, in percent."""
+    spent = sum(batch["parts"].get("trials", 0.0) for batch in batches)
+    return 100 * spent / sum(batch["seconds"] for batch in batches)
 
 
 def bookkeeping(batches: Sequence[Mapping[str, Any]]) -> str:
@@ -185,44 +197,73 @@ def sweeps_of(batches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def load(options: argparse.Namespace) -> int:
     """Queue, work off, check, print; the number of faults."""
-    with installation(1, options.drivers, options.backend) as (folder, environ):
+    submitted = options.through == "submit"
+    with installation(options.drivers, options.backend, options.drivers if submitted else 0) as (folder, environ):
         for name in (QUEUE, TAKEN):
             (folder / name).mkdir()
-        for number in range(options.submissions):
-            task = tiny_task(number)
+        tasks = [tiny_task(number) for number in range(options.submissions)]
+        done: list[dict[str, Any]] = []
+        if submitted:
+            ended, tasks = run_jobs(folder, environ, tasks, options.drivers, options.jobs_to_end or len(tasks))
+            done += ended
+        for task in tasks:
             (folder / QUEUE / f"{task['name']}.yaml").write_text(json.dumps(task))
         began = time.monotonic()
-        batches = run_drivers(folder, environ, options.drivers, options.batch)
-        done = sweeps_of(batches)
+        batches = run_drivers(folder, environ, options.drivers, options.batch) if tasks else []
+        done += sweeps_of(batches)
         seconds = time.monotonic() - began
         faults = check(environ, options.submissions, done)
-    rate = 60 * len(done) / seconds
-    sys.stdout.write(
-        f"{len(done)} of {options.submissions} submissions by {options.drivers} drivers in {seconds:.0f} s "
-        f"({rate:.0f} a minute)\n"
-    )
-    sys.stdout.write(bookkeeping(batches))
-    sys.stdout.write("\n".join(faults or ["none lost, none mixed up, none twice"]) + "\n")
+    if tasks:
+        by = f"by {options.drivers} drivers in {seconds:.0f} s ({60 * len(tasks) / seconds:.0f} a minute)"
+        sys.stdout.write(f"{len(sweeps_of(batches))} of {len(tasks)} submissions {by}\n{bookkeeping(batches)}")
+    verdict = f"{len(done)} of {options.submissions} submissions: none lost, none mixed up, none twice"
+    sys.stdout.write("\n".join(faults or [verdict]) + "\n")
     return len(faults)
 
 
+def measure(options: argparse.Namespace) -> bool:
+    """One real sweep with its bookkeeping; whether that stays within what was asked."""
+    where = {"LOWDIM_BENCH_WORKERS": "2"}
+    if options.data_root:
+        where["LOWDIM_BENCH_DATA_ROOT"] = options.data_root
+    with installation(2, options.backend) as (folder, environ):
+        batches = run_drivers(folder, {**environ, **where}, 1, only=options.bookkeeping)
+    sys.stdout.write(bookkeeping(batches))
+    if options.at_most is None:
+        return True
+    within = percent_of_trials(batches) <= options.at_most
+    verdict = "trials are written down in" if within else "FAULT writing down trials does not stay within"
+    sys.stdout.write(f"{verdict} at most {options.at_most:g} % of the sweep\n")
+    return within
+
+
 def main(arguments: Sequence[str]) -> None:
-    """Parse and run; the exit code is 1 where anything was lost or mixed up."""
+    """Parse and run; the exit code is 1 where anything was lost or mixed up, or bookkeeping takes more than asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--submissions", type=int, default=200)
-    parser.add_argument("--drivers", type=int, default=8)
+    parser.add_argument("--drivers", type=int, default=8, help="how many run at a time")
     parser.add_argument("--batch", type=int, default=1, help="submissions that a driver takes and runs at a time")
+    parser.add_argument("--through", choices=("drivers", "submit"), default="drivers", help="who starts the sweeps")
+    parser.add_argument(
+        "--jobs-to-end",
+        type=int,
+        metavar="N",
+        help="with --through submit: cancel what still waits after N jobs have ended",
+    )
     parser.add_argument("--backend", help="database URI of the MLflow server; default: a SQLite file")
     parser.add_argument("--bookkeeping", metavar="TASK", help="instead: one sweep of this task, two workers")
+    parser.add_argument("--data-root", help="folder of data sets, for --bookkeeping")
+    parser.add_argument(
+        "--at-most", type=float, metavar="PERCENT", help="with --bookkeeping: fail where writing down trials takes more"
+    )
     for hidden in ("--drive", "--report", "--only"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.drive:
         drive(Path(options.drive), Path(options.report), options.batch, options.only)
     elif options.bookkeeping:
-        with installation(1, 2, options.backend) as (folder, environ):
-            batches = run_drivers(folder, {**environ, "LOWDIM_BENCH_WORKERS": "2"}, 1, only=options.bookkeeping)
-            sys.stdout.write(bookkeeping(batches))
+        if not measure(options):
+            raise SystemExit(1)
     elif load(options):
         raise SystemExit(1)
 

@@ -118,8 +118,9 @@ def wait_until(ready: Callable[[], bool], program: Program, what: str, patience:
 class Cluster:
     """A head without CPUs for work, and nodes with some CPUs each, as far as Ray is told."""
 
-    def __init__(self, folder: Path, nodes: int, cpus: int = 1) -> None:
-        """`folder` must have a short path: sockets are made below it."""
+    def __init__(self, folder: Path, nodes: int, cpus: int = 1, drivers: int = 0) -> None:
+        """`folder` must have a short path: sockets are made below it. `drivers`: how many jobs its job server runs at a time;
+        it has none for 0."""
         token = folder / "ray_token"
         token.write_text(secrets.token_hex(32))
         token.chmod(0o600)
@@ -127,13 +128,19 @@ class Cluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_JOB_START_TIMEOUT_SECONDS": "31536000",
             "OMP_NUM_THREADS": "1",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         self.address = f"127.0.0.1:{free_port()}"
         port = self.address.rpartition(":")[2]
-        head = [*("--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={folder}", "--include-dashboard=false")]
+        dashboard = free_port()
+        self.job_server = f"http://127.0.0.1:{dashboard}"
+        head = [*("--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={folder}", f"--dashboard-port={dashboard}")]
         head += [f"--system-config={json.dumps(_HEALTH)}", f"--ray-client-server-port={free_port()}"]
-        self.head = self._program([*head, f"--dashboard-port={free_port()}"], folder / "head.log")
+        head += [f"--include-dashboard={str(drivers > 0).lower()}"]
+        head += [f'--resources={{"lowdim_bench_driver": {drivers}}}'] if drivers else []
+        self.head = self._program(head, folder / "head.log")
         self.nodes = [
             self._program([f"--address={self.address}", f"--num-cpus={cpus}"], folder / f"node{n}.log")
             for n in range(nodes)

@@ -13,7 +13,7 @@ import platform
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -28,15 +28,22 @@ from torch import Tensor
 from lowdim_bench import __version__
 from lowdim_bench.errors import CertificateError
 from lowdim_bench.parametrizations import (
+    FACTOR_MAPS,
     RANDOM_OPERATORS,
     AffineSubspace,
     Coordinates,
     DenseBasis,
+    FactoredWeights,
+    FactorMap,
     FullSpace,
+    LayeredHash,
+    Map,
     Operator,
+    Parametrization,
     SignedHash,
 )
-from lowdim_bench.problems import Problem
+from lowdim_bench.parametrizations.draws import is_as_drawn, redraw
+from lowdim_bench.problems import Origin, Problem
 from lowdim_bench.records import Audit, Count, Outcome, Spending, Trial
 from lowdim_bench.specs import Spec, canonical_json
 from lowdim_bench.specs.base import explain
@@ -51,13 +58,17 @@ _Size = Annotated[int, Field(ge=1, lt=2**40)]
 
 
 class OperatorRecipe(Spec):
-    """How to make the linear map again."""
+    """How to make the map again."""
 
     kind: str
     k: _Size
     full_dimension: _Size
     seed: _Seed | None = None
     """The seed that it is drawn from; None where it needs none, or where its tensors are in the file."""
+    draw: str = ""
+    """How a mask is drawn from what its trial was given; see `parametrizations.draws`."""
+    options: dict[str, int | str] = {}
+    """Of a map that is not linear: what its factors are, beside k and where it comes from."""
 
 
 class VectorRecipe(Spec):
@@ -141,23 +152,28 @@ class Certificate:
         _check_tensors(claim, tensors)
         return cls(claim, tensors)
 
-    def subspace(self, problem: Problem) -> AffineSubspace:
-        """The affine subspace of the claim, made again. Raises `CertificateError` where it does not fit the problem."""
+    def subspace(self, problem: Problem) -> Parametrization:
+        """The parametrization of the claim, made again. Raises `CertificateError` where it does not fit the problem."""
         recipe = self.claim.operator
         if recipe.full_dimension != problem.full_dimension:
             raise CertificateError(
                 f"its map ends in {recipe.full_dimension} parameters; the network has {problem.full_dimension}"
             )
+        origin = problem.origin(self.claim.trial.replicate, self.claim.seed)
         try:
-            operator = _operator(recipe, _of("operator", self.tensors), problem.device)
-        except (ValueError, IndexError, RuntimeError) as error:
+            operator = _operator(recipe, _of("operator", self.tensors), origin)
+        except (ValueError, LookupError, RuntimeError) as error:
             raise CertificateError(f"its operator cannot be made: {error}") from None
-        initial = problem.initial(self.claim.trial.replicate)
+        initial = origin.initial
         offset = _vector(self.claim.offset, _of("offset", self.tensors), {"initial": initial}, len(initial))
-        begins = _moved(initial, operator)
+        begins = operator.start_at(initial)
         bases = {} if begins is None else {"initial": begins}
         start = _vector(self.claim.start, _of("start", self.tensors), bases, recipe.k)
-        return AffineSubspace(offset.to(problem.device), operator, start.to(problem.device))
+        offset, start = offset.to(problem.device), start.to(problem.device)
+        if isinstance(operator, FactorMap):
+            return FactoredWeights(offset, operator, start)
+        assert isinstance(operator, Operator)
+        return AffineSubspace(offset, operator, start)
 
 
 def name_of(content: bytes) -> str:
@@ -166,16 +182,16 @@ def name_of(content: bytes) -> str:
 
 
 def recipes(
-    subspace: AffineSubspace, initial: Tensor
+    subspace: Parametrization, origin: Origin
 ) -> tuple[OperatorRecipe, VectorRecipe, VectorRecipe, dict[str, Tensor]]:
     """The recipes of a subspace's operator, offset and start, and the tensors that they need, on the CPU.
 
-    `initial` (D,) are the replicate's initial weights. A seed is believed only after the operator was drawn from it again.
+    A seed is believed only after the operator was drawn from it again.
     Raises `CertificateError` where the operator can be made from neither a seed nor its tensors.
     """
-    operator, stored = _operator_recipe(subspace.operator, subspace.offset.device)
-    begins = _moved(initial, subspace.operator)
-    offset, of_offset = _vector_recipe(subspace.offset, {"initial": initial})
+    operator, stored = _operator_recipe(subspace.operator, origin)
+    begins = subspace.operator.start_at(origin.initial)
+    offset, of_offset = _vector_recipe(subspace.offset, {"initial": origin.initial})
     start, of_start = _vector_recipe(subspace.start, {} if begins is None else {"initial": begins})
     tensors = {f"operator.{name}": tensor for name, tensor in stored.items()}
     tensors |= {f"offset.{name}": tensor for name, tensor in of_offset.items()}
@@ -262,45 +278,49 @@ def _stored_tensors(recipe: OperatorRecipe) -> dict[str, tuple[torch.dtype, tupl
         return {"indices": (torch.int64, (k,))}
     if recipe.kind == "dense":
         return {"columns": (torch.float32, (k, size))}
-    if recipe.kind in {"signed_hash", "sparse_signs"}:
+    if recipe.kind in {"signed_hash", "sparse_signs", LayeredHash.kind}:
         return {"code": (torch.int32, None)}
     raise CertificateError(f"an operator of kind '{recipe.kind}' can be made from its seed alone, and there is none")
 
 
-def _operator_recipe(operator: Operator, device: torch.device) -> tuple[OperatorRecipe, dict[str, Tensor]]:
+def _operator_recipe(operator: Map, origin: Origin) -> tuple[OperatorRecipe, dict[str, Tensor]]:
     kind, k, size = operator.kind, operator.k, operator.full_dimension
     if isinstance(operator, FullSpace):
         return OperatorRecipe(kind=kind, k=k, full_dimension=size), {}
     tensors = operator.tensors()
-    if operator.seed is not None and (kind in RANDOM_OPERATORS or isinstance(operator, Coordinates)):
-        seeded = OperatorRecipe(kind=kind, k=k, full_dimension=size, seed=operator.seed)
-        drawn = _operator(seeded, {}, device).tensors()
-        if drawn.keys() == tensors.keys() and all(torch.equal(drawn[name], tensors[name]) for name in drawn):
-            return seeded, {}
+    if is_as_drawn(operator, origin):
+        recipe = OperatorRecipe(kind=kind, k=k, full_dimension=size, seed=operator.seed)
+        if isinstance(operator, FactorMap):
+            return recipe.model_copy(update={"options": operator.options}), {}
+        assert isinstance(operator, Operator)
+        return recipe.model_copy(update={"draw": operator.draw}), {}
     # A drawn basis that was altered is one that is stored.
     recipe = OperatorRecipe(kind="dense" if isinstance(operator, DenseBasis) else kind, k=k, full_dimension=size)
     _stored_tensors(recipe)
     return recipe, tensors
 
 
-def _operator(recipe: OperatorRecipe, stored: Mapping[str, Tensor], device: torch.device) -> Operator:
+def _operator(recipe: OperatorRecipe, stored: Mapping[str, Tensor], origin: Origin) -> Map:
     """Raises ValueError where it cannot be made."""
-    k, size, seed = recipe.k, recipe.full_dimension, recipe.seed
+    k, size, device = recipe.k, recipe.full_dimension, origin.initial.device
     if k > size:
         raise ValueError(f"k = {k} is more than D = {size}")
     if recipe.kind == "full_space":
         if k != size:
             raise ValueError(f"the full space has k = D = {size}, not {k}")
         return FullSpace(size)
-    if seed is not None:
-        draw = Coordinates.random if recipe.kind == "coordinates" else RANDOM_OPERATORS.get(recipe.kind)
-        if draw is None:
-            raise ValueError(f"no operator of kind '{recipe.kind}' is drawn from a seed")
-        return draw(k, size, seed, device)
+    if recipe.seed is not None and recipe.kind in FACTOR_MAPS:
+        return FACTOR_MAPS[recipe.kind](k, replace(origin, seed=recipe.seed), **recipe.options)
+    if recipe.seed is not None:
+        # Certificates that are older than named draws name none: their masks are uniform.
+        draw = recipe.draw or ("uniform" if recipe.kind == Coordinates.kind else "")
+        return redraw(recipe.kind, draw, k, recipe.seed, origin)
     if recipe.kind == "coordinates":
         return Coordinates(stored["indices"].to(device), size)
     if recipe.kind == "dense":
         return DenseBasis(stored["columns"].to(device))
+    if recipe.kind == LayeredHash.kind:
+        return LayeredHash(stored["code"].to(device), k)
     drawn = RANDOM_OPERATORS[recipe.kind](k, size, 0, device)
     assert isinstance(drawn, SignedHash)
     code = stored["code"].to(device)
@@ -308,13 +328,6 @@ def _operator(recipe: OperatorRecipe, stored: Mapping[str, Tensor], device: torc
         raise ValueError(f"its codes have shape {tuple(code.shape)} or lie beyond its {k} buckets")
     drawn.code, drawn.seed = code, None
     return drawn
-
-
-def _moved(initial: Tensor, operator: Operator) -> Tensor | None:
-    """The initial weights (k,) of the coordinates that an operator moves; None where it moves none by itself."""
-    if isinstance(operator, Coordinates):
-        return initial[operator.indices]
-    return initial if isinstance(operator, FullSpace) else None
 
 
 def _vector_recipe(vector: Tensor, bases: Mapping[str, Tensor]) -> tuple[VectorRecipe, dict[str, Tensor]]:

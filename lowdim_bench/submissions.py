@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lowdim_bench.errors import UserError, unknown
 from lowdim_bench.methods import METHODS, FrozenCode, MethodChoice, choose, method_names, parse_choice
-from lowdim_bench.methods.frozen import ENTRY, LARGEST, MOST_FILES
+from lowdim_bench.methods.frozen import ENTRY, LARGEST, MOST_FILES, check_requirements
 from lowdim_bench.specs import Spec, Task, Track, installed_tasks, load_task, parse_yaml, task_names
 from lowdim_bench.specs.base import explain
 from lowdim_bench.tracking import Credit
@@ -28,7 +28,6 @@ README = "README.md"
 DEEPEST = 4
 """Folders within each other that a submission may have."""
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-_PINNED = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?==[0-9][A-Za-z0-9.+!]*")
 _TASK_FILE = (".yaml", ".yml")
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -49,7 +48,7 @@ class Submission(Spec):
     tasks: Annotated[tuple[Line, ...], Field(min_length=1, max_length=32)]
     """Names of tasks, or task files (`NAME.yaml`) of the submission's own folder."""
     requirements: Annotated[tuple[str, ...], Field(max_length=32)] = ()
-    """Packages that its code needs beside those of lowdim-bench: `name==version`."""
+    """Packages that its code needs beside those of lowdim-bench: `name==version`, and best ` --hash=sha256:...` as well."""
 
     @field_validator("tasks")
     @classmethod
@@ -64,9 +63,7 @@ class Submission(Spec):
     @field_validator("requirements")
     @classmethod
     def _pinned(cls, requirements: tuple[str, ...]) -> tuple[str, ...]:
-        for requirement in requirements:
-            if not _PINNED.fullmatch(requirement):
-                raise ValueError(f"{requirement!r} is not pinned; write name==version")
+        check_requirements(requirements)
         return requirements
 
     @model_validator(mode="after")

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 import ray
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+from ray.exceptions import AuthenticationError
 
 from lowdim_bench import __version__
 from lowdim_bench.errors import InfrastructureError, UserError
@@ -25,6 +27,28 @@ from lowdim_bench.settings import Settings, why_unreachable
 
 PROBE_EVERY = 2.0
 AGAIN = "Run the same command again once it is up: finished trials are kept, and only the others are run."
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def of_one_head(ask: Callable[P, T]) -> Callable[P, T]:
+    """A question to Ray, which raises `InfrastructureError` where the head was started anew meanwhile: that is another cluster,
+    and Ray calls what it answers an error of authentication."""
+
+    @functools.wraps(ask)
+    def asked(*arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return ask(*arguments, **options)
+        except AuthenticationError as error:
+            if "WrongClusterID" not in str(error):
+                raise
+            raise InfrastructureError(
+                f"The head of the Ray cluster was started anew, and knows nothing of this driver. {AGAIN}"
+            ) from error
+
+    return asked
 
 
 class Cluster:
@@ -61,6 +85,7 @@ class Cluster:
         _connect(settings.ray_address)
         return cls(owned=False, joined=False)
 
+    @of_one_head
     def resources(self) -> dict[str, float]:
         """What the cluster has in all, in use or not."""
         return {name: float(amount) for name, amount in ray.cluster_resources().items()}
@@ -81,6 +106,7 @@ class Cluster:
                 f"The head of the Ray cluster at {self._head[0]}:{self._head[1]} is gone: {why}. {AGAIN}"
             )
 
+    @of_one_head
     def check_own_node(self) -> None:
         """Raise `InfrastructureError` when this machine's part of the cluster has died: nothing can be started any more."""
         if why_unreachable(*self._head, timeout=PROBE_EVERY) is not None:
@@ -90,6 +116,7 @@ class Cluster:
                 f"Ray on this machine has died, and with it the driver's place in the cluster. {AGAIN}"
             )
 
+    @of_one_head
     def start_worker(self, work: Work, plan: Plan) -> Any:
         """A new process for packs; it starts in the background, and is not replaced when it dies."""
         options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
@@ -99,10 +126,12 @@ class Cluster:
         actor = ray.remote(Worker).options(num_cpus=plan.cpus, num_gpus=plan.gpus, **options)
         return actor.remote(work, plan.device, __version__, plan.workers)
 
+    @of_one_head
     def share(self, value: object) -> Any:
         """Store something once; workers given what this returns see the value, arrays without a copy and read-only."""
         return ray.put(value)
 
+    @of_one_head
     def answered(self, pending: Sequence[Any], timeout: float) -> list[Any]:
         """Which of the pending answers are there, waiting up to `timeout` seconds for the first."""
         there, missing = ray.wait(list(pending), num_returns=1, timeout=timeout)
@@ -110,10 +139,13 @@ class Cluster:
             there, _ = ray.wait(list(pending), num_returns=len(pending), timeout=0)
         return there
 
+    @of_one_head
     def answer(self, pending: Any) -> tuple[Any, Trouble | None]:
         """The answer, or what came in its way."""
         try:
             return ray.get(pending), None
+        except AuthenticationError:  # not of the trial
+            raise
         except Exception as error:  # noqa: BLE001 - a task's own exception comes back as an instance of its class
             return None, judge(error)
 

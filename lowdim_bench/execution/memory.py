@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,11 +32,15 @@ class PackMemory:
         self._neighbours = max(1, min(neighbours, os.cpu_count() or 1))
         self._bytes: dict[object, float] = {}
 
-    def slices(self, key: object, trials: Sequence[Trial]) -> Iterator[Sequence[Trial]]:
-        """The trials in packs that should fit; each size is decided when the pack before it has been measured."""
+    def slices(self, key: object, trials: Sequence[Trial], beside: float = 0.0) -> Iterator[Sequence[Trial]]:
+        """The trials in packs that should fit; each size is decided when the pack before it has been measured.
+
+        `beside`: bytes that each trial may take of this machine's memory in a process of its own. A pack has no more such
+        trials than all of them may take at once, but at least one.
+        """
         start = 0
         while start < len(trials):
-            stop = start + self._fitting(key)
+            stop = start + min(self._fitting(key), self._beside(beside))
             yield trials[start:stop]
             start = stop
 
@@ -52,6 +57,11 @@ class PackMemory:
             return FIRST
         free = self._free()
         return FIRST if free is None else max(1, int(SHARE * free / self._bytes[key]))
+
+    def _beside(self, each: float) -> int:
+        """How many processes of so many bytes each fit beside this one."""
+        free = self._free_on_host() if each else None
+        return sys.maxsize if free is None else max(1, int(free / each))
 
     def _watch(self) -> tuple[float, Callable[[], float]]:
         """Bytes in use now, and a function that tells the most that were in use since; zeros where none can be told."""
@@ -71,6 +81,10 @@ class PackMemory:
             cuda = _cuda()
             unused_in_cache = cuda.memory_reserved() - cuda.memory_allocated()
             return float(cuda.mem_get_info()[0] + unused_in_cache)
+        return self._free_on_host()
+
+    def _free_on_host(self) -> float | None:
+        """This worker's share of what the machine, or the container, has free; None where that cannot be told."""
         try:
             return min(_kilobytes(_MEMINFO, "MemAvailable"), _group_headroom()) / self._neighbours
         except (OSError, ValueError):

@@ -53,6 +53,13 @@ def run_pack(problem: Any, task: Task, method: Any, trials: Sequence[Trial]) -> 
     return Answer(trial.run_pack(problem, task, method, trials, certificates.__setitem__), certificates)
 
 
+def memory_beside(method: Any) -> float:
+    """Bytes that each trial of a method may take in a process of its own; 0 where it runs in this one."""
+    from lowdim_bench.isolation.limits import Limits
+
+    return float(Limits.resolve().memory) if getattr(method, "code", None) is not None else 0.0
+
+
 def start_torch() -> None:
     """In a worker, when it starts."""
     from lowdim_bench.threads import use_one_thread
@@ -68,6 +75,7 @@ class Work:
     build: Callable[[Task, Arrays, str], Any] = build_problem
     run: Callable[[Any, Task, Any, Sequence[Trial]], Answer] = run_pack
     start: Callable[[], None] = start_torch
+    memory_beside: Callable[[Any], float] = memory_beside
 
 
 class Worker:
@@ -97,7 +105,7 @@ class Worker:
         key = task.digest, str(method), max((trial.k for trial in trials), default=0).bit_length()
         results: list[TrialResult] = []
         certificates: dict[str, bytes] = {}
-        for pack in self._memory.slices(key, trials):
+        for pack in self._memory.slices(key, trials, self._work.memory_beside(method)):
             with self._memory.measured(key, len(pack)):
                 answer = self._work.run(problem, task, method, pack)
             results += answer.results

@@ -125,7 +125,7 @@ def _rehearse(problem: Problem, task: Task, method: Method, k: int) -> _Rehearsa
                     request = outcome.send(_stand_in(request))
             except StopIteration as end:
                 outcome = end.value
-        audit.measure(outcome, k, problem.initial(0), seed, ledger.spent)
+        audit.measure(outcome, k, problem.origin(0, seed), ledger.spent)
     except (MethodFailure, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             f"At k = {k} the method cannot prepare a trial of task {task.name}: {error}. "

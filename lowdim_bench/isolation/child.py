@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numba.core import caching
 from torch import Tensor
 
 from lowdim_bench.errors import LowdimError
@@ -52,6 +53,8 @@ def serve(connection: socket.socket, held: tuple[str, ...]) -> None:
     """Tell which fences hold; then, if that is enough for the harness, do what it opens with."""
     channel = Channel(connection, LONGEST_OPENING, sys.maxsize)
     channel.send(Fenced(held=held))
+    # Packages are read-only here, and Numba would raise where it cannot keep what it has compiled.
+    caching.Cache.save_overload = _keep_nothing
     header, tensors = channel.receive()
     try:
         opening = Opening.model_validate_json(header)
@@ -62,6 +65,10 @@ def serve(connection: socket.socket, held: tuple[str, ...]) -> None:
             _prepare(channel, method, opening, tensors["initial"])
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever submitted code raises is told, not judged
         channel.send(Failed(error=_told(error)))
+
+
+def _keep_nothing(self: caching.Cache, sig: object, data: object) -> None:
+    """In place of what writes compiled code to disk."""
 
 
 def _build(opening: Opening) -> Method:
@@ -154,6 +161,8 @@ def _converse(channel: Channel, preparation: Generator[Any, Trained, Any]) -> An
                 raise _Refused(f"it yielded a {type(request).__name__}; only Train requests may be yielded")
             recipe, tensors = encode(request.subspace)
             every = request.snapshot_every
+            if request.examples is not None:
+                tensors["examples"] = request.examples
             channel.send(
                 Training(operator=recipe, start=request.start, stop=request.stop, snapshot_every=every), tensors
             )

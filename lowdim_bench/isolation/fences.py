@@ -14,13 +14,13 @@ import sysconfig
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lowdim_bench.isolation import kernel
+from lowdim_bench.isolation import kernel, system_calls
 from lowdim_bench.isolation.limits import Limits
 
 NAMESPACES = "namespaces: no network, no process but its own"
 SCRATCH = "namespaces: a folder of its own, in memory, and no data of packages"
 LANDLOCK = "landlock: reads packages, writes its own folder"
-SECCOMP = "seccomp: no sockets, no memory of other processes"
+SECCOMP = "seccomp: no sockets, no memory of other processes or of none, no namespaces"
 NO_PRIVILEGES = "no privileges to gain"
 OTHER_USER = "an unprivileged user"
 RESOURCES = "limits of memory, time and files"
@@ -34,7 +34,7 @@ _NOBODY = 65534
 _TRIALS_AT_ONCE = 64
 _READABLE = (
     "/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d",
-    "/etc/localtime", "/etc/nsswitch.conf", "/etc/passwd", "/dev/urandom", "/dev/random", "/dev/zero", "/dev/null",
+    "/etc/localtime", "/etc/nsswitch.conf", "/etc/passwd", "/dev/urandom", "/dev/random", "/dev/null",
     "/sys/devices/system/cpu",
 )  # fmt: skip
 _DATA_IN_PACKAGES = ("sklearn/datasets/data",)
@@ -114,7 +114,7 @@ def put_up(scratch: Path, readable: Sequence[str], limits: Limits, *, in_namespa
     attempt(NO_PRIVILEGES, kernel.drop_capabilities)
     visible = [*_READABLE, *python_folders(), *readable, *(["/proc"] if in_namespaces else [])]
     attempt(LANDLOCK, lambda: kernel.landlock(visible, [str(scratch)]))
-    attempt(SECCOMP, kernel.forbid_system_calls)
+    attempt(SECCOMP, system_calls.forbid)
     return tuple(held)
 
 

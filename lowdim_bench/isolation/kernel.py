@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
-CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWCGROUP = 0x10000000, 0x20000000, 0x40000000, 0x02000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 16384, 1 << 18
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP = 1, 4, 22, 24
@@ -129,43 +128,9 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         os.close(descriptor)
 
 
-# seccomp: system calls that no preparation needs, refused with EPERM. Numbers on x86-64 and arm64; from 424 on they agree.
-
-_FORBIDDEN: dict[str, tuple[int, int]] = {
-    "socket": (41, 198), "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
-    "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "unshare": (272, 97),
-    "setns": (308, 268), "open_by_handle_at": (304, 265), "name_to_handle_at": (303, 264), "kcmp": (312, 272),
-    "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282), "add_key": (248, 217),
-    "request_key": (249, 218), "keyctl": (250, 219), "memfd_create": (319, 279), "shmget": (29, 194),
-    "msgget": (68, 186), "mq_open": (240, 180), "kexec_load": (246, 104), "init_module": (175, 105),
-    "finit_module": (313, 273), "delete_module": (176, 106), "reboot": (169, 142), "swapon": (167, 224),
-    "io_uring_setup": (425, 425), "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430),
-    "fsmount": (432, 432), "pidfd_open": (434, 434), "pidfd_getfd": (438, 438), "mount_setattr": (442, 442),
-    "memfd_secret": (447, 447),
-}  # fmt: skip
-"""Sockets of any kind (one inherited goes on), other processes' memory, mounts, namespaces, keys, modules, and memory that
-belongs to no process and so escapes every limit."""
-_ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
-
-
-def forbid_system_calls() -> None:
-    """Refuse what `_FORBIDDEN` names, for this process and its descendants. `no_new_privileges` has to come first."""
-    if platform.machine() not in _ARCHITECTURES:
-        raise OSError(f"the system calls of {platform.machine()} are not listed")
-    architecture, column = _ARCHITECTURES[platform.machine()]
-    load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06  # BPF_LD+W+ABS, BPF_JMP+JEQ+K, BPF_JMP+JGE+K, BPF_RET+K
-    kill, refuse, allow = 0x80000000, 0x00050001, 0x7FFF0000
-    numbers = [pair[column] for pair in _FORBIDDEN.values()]
-    program = [
-        (load, 0, 0, 4),  # the architecture
-        (equal, 1, 0, architecture),
-        (give, 0, 0, kill),
-        (load, 0, 0, 0),  # the system call
-        (at_least, len(numbers) + 1, 0, 0x40000000),  # the x32 calls, which would pass under other numbers
-        *((equal, len(numbers) - place, 0, number) for place, number in enumerate(numbers)),
-        (give, 0, 0, allow),
-        (give, 0, 0, refuse),
-    ]
+def filter_system_calls(program: Sequence[tuple[int, int, int, int]]) -> None:
+    """Have the kernel run a filter (steps of classic BPF: code, jump if true, jump if false, operand) before every system call
+    of this process and its descendants. `no_new_privileges` has to come first."""
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
     header = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(code)))
     _call("prctl", _PR_SET_SECCOMP, ctypes.c_ulong(2), header, ctypes.c_ulong(0), ctypes.c_ulong(0))

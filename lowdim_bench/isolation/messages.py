@@ -102,8 +102,29 @@ class TrainMetrics(Spec):
     kind: Literal["train_metrics"] = "train_metrics"
 
 
+class HessianVector(Spec):
+    """At the tensor `weights` (1, D), with `vectors` (1, D), on `examples` (1, B) or all. Answer: `product` (1, D)."""
+
+    kind: Literal["hessian_vector"] = "hessian_vector"
+
+
+class ErrorNorms(Spec):
+    """At the tensor `weights` (1, D). Answer: `norms` (1, N)."""
+
+    kind: Literal["error_norms"] = "error_norms"
+
+
+class SynapticFlow(Spec):
+    """At the tensor `weights` (1, D). Answer: `scores` (D,)."""
+
+    kind: Literal["synaptic_flow"] = "synaptic_flow"
+
+
 class Training(Spec):
-    """A `Train` request; the subspace's tensors travel beside it. Answer: `weights` (D,), and `snapshots` (n, D) if asked."""
+    """A `Train` request; the subspace's tensors travel beside it, and the tensor `examples` (n,) if not all are meant.
+
+    Answer: `weights` (D,), and `snapshots` (n, D) if asked.
+    """
 
     kind: Literal["training"] = "training"
     operator: OperatorRecipe
@@ -142,7 +163,17 @@ class Description(Spec):
 
 
 Request = Annotated[
-    Fenced | Examples | LossAndGradient | TrainMetrics | Training | Subspace | Failed | Description,
+    Fenced
+    | Examples
+    | LossAndGradient
+    | TrainMetrics
+    | HessianVector
+    | ErrorNorms
+    | SynapticFlow
+    | Training
+    | Subspace
+    | Failed
+    | Description,
     Field(discriminator="kind"),
 ]
 _REQUESTS: TypeAdapter[Any] = TypeAdapter(Request)

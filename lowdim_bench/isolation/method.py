@@ -16,18 +16,21 @@ from lowdim_bench.isolation.limits import Limits
 from lowdim_bench.isolation.messages import (
     Answer,
     Description,
+    ErrorNorms,
     Examples,
     Failed,
+    HessianVector,
     LossAndGradient,
     Opening,
     Subspace,
+    SynapticFlow,
     Training,
     TrainMetrics,
     TrialSetting,
 )
 from lowdim_bench.isolation.oracle import Oracle
 from lowdim_bench.isolation.requirements import installed
-from lowdim_bench.isolation.subspaces import OperatorRecipe, decode
+from lowdim_bench.isolation.subspaces import OperatorRecipe, decode, tensor
 from lowdim_bench.methods import Method, MethodChoice, Setting, Train, Trained
 from lowdim_bench.parametrizations import AffineSubspace
 from lowdim_bench.problems import Block
@@ -134,7 +137,7 @@ class IsolatedPreparation(Generator[Train, Trained, AffineSubspace]):
                 match told:
                     case Examples():  # free of charge, so that the work on it counts as its own time
                         guest.send(Answer(), guest.timed(lambda: oracle.answer(told, tensors)))  # noqa: B023 - called at once
-                    case LossAndGradient() | TrainMetrics():
+                    case LossAndGradient() | TrainMetrics() | HessianVector() | ErrorNorms() | SynapticFlow():
                         guest.send(Answer(), oracle.answer(told, tensors))
                     case Training():
                         trained = yield _request(told, tensors, setting, guest)
@@ -153,9 +156,11 @@ def _request(told: Training, tensors: dict[str, Tensor], setting: Setting, guest
     kept = 0 if told.snapshot_every is None else (told.stop - told.start) // told.snapshot_every
     if 4 * kept * setting.full_dimension > guest.limits.memory:  # in the trainer's memory first
         raise MethodFailure(f"it asked for {kept} snapshots, which are more than its memory holds")
-    subspace = _decoded(told.operator, tensors, setting, guest)
+    examples = tensor(tensors, "examples", torch.int64, (None,)) if "examples" in tensors else None
+    rest = {name: values for name, values in tensors.items() if name != "examples"}
+    subspace = _decoded(told.operator, rest, setting, guest)
     try:
-        return Train(subspace, told.start, told.stop, told.snapshot_every)
+        return Train(subspace, told.start, told.stop, told.snapshot_every, examples)
     except ValueError as error:
         raise MethodFailure(str(error)) from None
 

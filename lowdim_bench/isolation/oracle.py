@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from lowdim_bench.errors import MethodFailure
-from lowdim_bench.isolation.messages import Channel, Examples, LossAndGradient, TrainMetrics
+from lowdim_bench.isolation.messages import (
+    Channel,
+    ErrorNorms,
+    Examples,
+    HessianVector,
+    LossAndGradient,
+    SynapticFlow,
+    TrainMetrics,
+)
 from lowdim_bench.isolation.subspaces import tensor
 from lowdim_bench.methods import Setting
 from lowdim_bench.problems import BatchOrder, Block, Metrics
@@ -17,7 +25,7 @@ from lowdim_bench.specs import Spec
 
 _ORDERS_KEPT = 4
 
-Question = Examples | LossAndGradient | TrainMetrics
+Question = Examples | LossAndGradient | TrainMetrics | HessianVector | ErrorNorms | SynapticFlow
 
 
 class Oracle:
@@ -40,6 +48,13 @@ class Oracle:
             metrics = self._problem.train_metrics(weights)
             accuracy = {} if metrics.accuracy is None else {"accuracy": metrics.accuracy}
             return {"loss": metrics.loss, **accuracy}
+        if isinstance(question, ErrorNorms):
+            return {"norms": self._problem.error_norms(weights)}
+        if isinstance(question, SynapticFlow):
+            return {"scores": self._problem.synaptic_flow(weights[0])}
+        if isinstance(question, HessianVector):
+            vectors = tensor(tensors, "vectors", torch.float32, shape).to(self._initial.device)
+            return {"product": self._problem.hessian_vector(weights, vectors, self._examples(tensors))}
         loss, gradient = self._problem.loss_and_gradient(weights, self._examples(tensors))
         return {"loss": loss, "gradient": gradient}
 
@@ -93,6 +108,19 @@ class RemoteProblem:
         """Metrics on the full training set at weights (1, D); charged to the trial."""
         found = self.ask(TrainMetrics(), {"weights": weights})
         return Metrics(found["loss"], found.get("accuracy"))
+
+    def hessian_vector(self, weights: Tensor, vectors: Tensor, examples: Tensor | None) -> Tensor:
+        """Product (1, D) of the Hessian at weights (1, D) with vectors (1, D); charged to the trial."""
+        some = {} if examples is None else {"examples": examples}
+        return self.ask(HessianVector(), {"weights": weights, "vectors": vectors, **some})["product"]
+
+    def error_norms(self, weights: Tensor) -> Tensor:
+        """|softmax - one-hot label| (1, N) of every training example at weights (1, D); charged to the trial."""
+        return self.ask(ErrorNorms(), {"weights": weights})["norms"]
+
+    def synaptic_flow(self, weights: Tensor) -> Tensor:
+        """|w| dR/d|w| (D,) at weights (D,); charged to the trial."""
+        return self.ask(SynapticFlow(), {"weights": weights.unsqueeze(0)})["scores"]
 
     def ask(self, question: Spec, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Send a question and wait for its answer."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 import subprocess
 import sys
@@ -16,10 +15,10 @@ from pathlib import Path
 from filelock import FileLock
 
 from lowdim_bench.errors import InfrastructureError, MethodFailure
+from lowdim_bench.methods.frozen import check_requirements
 from lowdim_bench.settings import locate_state
 from lowdim_bench.specs.base import canonical_json
 
-_PINNED = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?==[0-9][A-Za-z0-9.+!_-]*")
 _SECONDS = 600.0
 _LONGEST_COMPLAINT = 1000
 
@@ -28,15 +27,16 @@ def installed(requirements: Sequence[str]) -> str | None:
     """The folder that holds the packages, installed if need be; None where none are named.
 
     Wheels only, since they run nothing when they are installed, and no dependencies, so that what runs is what the
-    submission names. The folder's name says what is in it. Raises `MethodFailure` for one
-    that is not pinned, `InfrastructureError` where they cannot be installed here.
+    submission names. Where it names their hashes, no other file is installed, whatever the index has. The folder's name says
+    what is in it. Raises `MethodFailure` for one that is not pinned, `InfrastructureError` where they cannot be installed here.
     """
     if not requirements:
         return None
-    for requirement in requirements:
-        if not _PINNED.fullmatch(requirement):  # so that none is taken for an option or an address
-            raise MethodFailure(f"requirement '{requirement}' is not pinned; write name==version")
-        name = requirement.partition("==")[0]
+    try:
+        names = check_requirements(requirements)
+    except ValueError as error:
+        raise MethodFailure(str(error)) from None
+    for requirement, name in zip(requirements, names, strict=True):
         if here := _version_here(name):  # a copy of its own would bring the data sets along that lie among the packages
             raise MethodFailure(f"requirement '{requirement}' is here already, in version {here}; leave it out")
     what = canonical_json([sorted(requirements), sys.version, sysconfig.get_platform()])
@@ -60,9 +60,11 @@ def _install(requirements: Sequence[str], folder: Path) -> None:
     draft = Path(tempfile.mkdtemp(prefix="draft-", dir=folder.parent))
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
     options = ["--quiet", "--only-binary=:all:", "--no-deps", "--no-compile", "--target", str(draft)]
+    listed = draft.with_suffix(".txt")  # pip takes hashes from a file alone
+    listed.write_text("".join(f"{requirement}\n" for requirement in requirements))
     try:
         done = subprocess.run(
-            [*pip, *options, *requirements],
+            [*pip, *options, "--requirement", str(listed)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -72,6 +74,8 @@ def _install(requirements: Sequence[str], folder: Path) -> None:
     except subprocess.TimeoutExpired:
         shutil.rmtree(draft, ignore_errors=True)
         raise InfrastructureError(f"Its requirements were not installed within {_SECONDS:g} s.") from None
+    finally:
+        listed.unlink()
     if done.returncode:
         shutil.rmtree(draft, ignore_errors=True)
         complaint = done.stderr.strip()[-_LONGEST_COMPLAINT:]

@@ -1,6 +1,7 @@
 """Affine subspaces as plain data: a recipe of the operator and tensors. A seeded operator travels as its seed alone.
 
-So what the other end claims of a seed needs no belief: the harness draws the operator itself.
+So what the other end claims of a seed needs no belief: the harness draws the operator itself. Where the draw rests on more than
+a seed, what was drawn travels with the claim, which the audit holds against a draw of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from lowdim_bench.parametrizations import (
     Coordinates,
     DenseBasis,
     FullSpace,
+    LayeredHash,
     Operator,
+    Parametrization,
     SharedGaussian,
     SignedHash,
     SubsampledHadamard,
@@ -35,13 +38,15 @@ class OperatorRecipe(Spec):
 
     kind: Literal[
         "full_space", "coordinates", "dense",
-        "gaussian", "orthonormal", "shared_gaussian", "signed_hash", "sparse_signs", "hadamard",
+        "gaussian", "orthonormal", "shared_gaussian", "signed_hash", "sparse_signs", "hadamard", "layered_hash",
     ]  # fmt: skip
     k: Annotated[int, Field(ge=1, lt=2**63)]
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    draw: Annotated[str, Field(max_length=40)] = ""
+    """What a mask claims to be drawn as, beside its seed. It is in the tensor `operator` all the same."""
 
 
-def encode(subspace: AffineSubspace) -> tuple[OperatorRecipe, dict[str, Tensor]]:
+def encode(subspace: Parametrization) -> tuple[OperatorRecipe, dict[str, Tensor]]:
     """The recipe and the tensors of a subspace. Raises `MethodFailure` for an operator that is not the project's own."""
     if type(subspace) is not AffineSubspace:
         raise MethodFailure(f"it made a {type(subspace).__name__}; only an AffineSubspace can leave its process")
@@ -51,9 +56,15 @@ def encode(subspace: AffineSubspace) -> tuple[OperatorRecipe, dict[str, Tensor]]
         case FullSpace():
             return OperatorRecipe(kind="full_space", k=operator.k), tensors
         case Coordinates():
-            if operator.seed is not None and _drawn(operator, "coordinates"):
-                return OperatorRecipe(kind="coordinates", k=operator.k, seed=operator.seed), tensors
-            return OperatorRecipe(kind="coordinates", k=operator.k), tensors | {"operator": operator.indices}
+            if operator.seed is not None and operator.draw == "uniform":
+                if _drawn(operator, "coordinates"):
+                    return OperatorRecipe(kind="coordinates", k=operator.k, seed=operator.seed), tensors
+                return OperatorRecipe(kind="coordinates", k=operator.k), tensors | {"operator": operator.indices}
+            recipe = OperatorRecipe(kind="coordinates", k=operator.k, seed=operator.seed, draw=operator.draw)
+            return recipe, tensors | {"operator": operator.indices}
+        case LayeredHash():
+            recipe = OperatorRecipe(kind="layered_hash", k=operator.k, seed=operator.seed)
+            return recipe, tensors | {"operator": operator.code}
         case DenseBasis():
             if operator.seed is not None and _drawn(operator, operator.kind):
                 recipe = {"kind": operator.kind, "k": operator.k, "seed": operator.seed}
@@ -99,39 +110,56 @@ def decode(
 
 
 def _is_drawn(recipe: OperatorRecipe) -> bool:
-    return recipe.kind == "full_space" or recipe.seed is not None
+    if recipe.kind == "layered_hash":
+        return False
+    return recipe.kind == "full_space" or (recipe.seed is not None and not recipe.draw)
 
 
 def _operator(
     recipe: OperatorRecipe, tensors: Mapping[str, Tensor], full_dimension: int, device: torch.device, most_bytes: int
 ) -> Operator:
     kind, k, seed = recipe.kind, recipe.k, recipe.seed
+    if recipe.draw and kind != "coordinates":
+        raise MethodFailure(f"it named the draw '{recipe.draw}' of a {kind} operator; only masks are drawn by name")
     if kind == "full_space":
         if k != full_dimension:
             raise MethodFailure(
                 f"it made the full space with {k} dimensions; the network has {full_dimension} parameters"
             )
         return FullSpace(full_dimension)
+    if seed is None or not _is_drawn(recipe):
+        return _stored(recipe, tensors, full_dimension, device)
     if kind == "dense":
-        if seed is not None:
-            raise MethodFailure("it named a seed for a stored basis; name the kind that the seed draws")
-        columns = tensor(tensors, "operator", torch.float32, (k, full_dimension))
-        _check_finite("basis", columns)
-        return DenseBasis(columns.to(device))
-    if kind == "coordinates" and seed is None:
-        indices = tensor(tensors, "operator", torch.int64, (k,))
-        try:
-            return Coordinates(indices.to(device), full_dimension)
-        except ValueError as error:
-            raise MethodFailure(f"its mask is not valid: {error}") from None
-    if seed is None:
-        raise MethodFailure(f"it made a {kind} operator without a seed")
+        raise MethodFailure("it named a seed for a stored basis; name the kind that the seed draws")
     if kind in _STORED_MATRIX and 4 * k * full_dimension > most_bytes:
         raise MethodFailure(
             f"a {kind} basis of {k} columns has {4 * k * full_dimension} bytes; at most {most_bytes} fit"
         )
     draw = Coordinates.random if kind == "coordinates" else RANDOM_OPERATORS[kind]
     return draw(k, full_dimension, seed, device)
+
+
+def _stored(
+    recipe: OperatorRecipe, tensors: Mapping[str, Tensor], full_dimension: int, device: torch.device
+) -> Operator:
+    """The operator whose numbers came along, whatever it claims to be drawn from."""
+    k, seed = recipe.k, recipe.seed
+    try:
+        match recipe.kind:
+            case "dense":
+                columns = tensor(tensors, "operator", torch.float32, (k, full_dimension))
+                _check_finite("basis", columns)
+                return DenseBasis(columns.to(device))
+            case "coordinates":
+                indices = tensor(tensors, "operator", torch.int64, (k,))
+                return Coordinates(indices.to(device), full_dimension, seed, recipe.draw)
+            case "layered_hash":
+                code = tensor(tensors, "operator", torch.int32, (1, full_dimension))
+                return LayeredHash(code.to(device), k, seed)
+    except ValueError as error:
+        what = "mask" if recipe.kind == "coordinates" else "weight sharing"
+        raise MethodFailure(f"its {what} is not valid: {error}") from None
+    raise MethodFailure(f"it made a {recipe.kind} operator without a seed")
 
 
 def tensor(tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype, shape: tuple[int | None, ...]) -> Tensor:

@@ -21,6 +21,8 @@ from lowdim_bench.specs import Spec
 LEASE_SECONDS = 180.0
 """A driver that has not renewed its lease for so long is taken for dead. Clocks must agree better than this."""
 RENEW_EVERY = 30.0
+LOOK_EVERY = 2.0
+"""Seconds between two looks at the lease of a driver that may have died."""
 SETTLE_SECONDS = 1.0
 """How long after writing a lease it is read back: of two drivers that wrote at once, the later one then has it."""
 
@@ -111,14 +113,34 @@ class Lease:
     ) -> None:
         """Take the lease. Raises `UserError`, naming the holder, where a living driver has it.
 
+        Whether a driver elsewhere lives can only be waited for: it renews its lease, or that runs out. A head that died with
+        its driver is thus followed after three minutes at most, by `resume` too.
+
         `shared`: drivers on other machines can reach the store, so two may write at once; see `confirm`.
         """
         self._read, self._write, self._me, self._what = read, write, me, what
         held = Holder.read(read() or "")
         if held is not None and held.id != me.id and held.holds():
-            raise UserError(refusal(what, held))
+            self._outlive(held)
         self._renew()
         self._settled = time.monotonic() + SETTLE_SECONDS if shared else None
+
+    def _outlive(self, held: Holder) -> None:
+        """Return once a lease has run out or was given up. Raises `UserError` where its holder shows that it lives."""
+        if held.machine == _machine():
+            raise UserError(refusal(self._what, held))
+        left = held.expires - time.time()
+        log.warning(
+            "%s was being run by %s, which may have died. Waiting to see whether it has: %.0f s at most.",
+            self._what, held, left,
+        )  # fmt: skip
+        while held.holds():
+            time.sleep(LOOK_EVERY)
+            now = Holder.read(self._read() or "")
+            if now is None:
+                return
+            if now != held:
+                raise UserError(refusal(self._what, now))
 
     def confirm(self) -> None:
         """Before the first result is added: read a lease that others could have written at the same moment back, once that

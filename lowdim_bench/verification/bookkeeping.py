@@ -11,13 +11,14 @@ from typing import Any, TypeGuard
 from pydantic import ValidationError
 
 from lowdim_bench.bench import conclude
+from lowdim_bench.certificates import agree
 from lowdim_bench.errors import UserError
 from lowdim_bench.methods import METHODS, MethodChoice
 from lowdim_bench.planner import plan_round
 from lowdim_bench.records import Outcome, Trial, TrialResult
 from lowdim_bench.specs import Target, Task, digest_of
 from lowdim_bench.specs.base import explain
-from lowdim_bench.tracking import keys, summary, trial_files
+from lowdim_bench.tracking import keys, summary, trial_files, views
 from lowdim_bench.tracking.dossier import Contents
 from lowdim_bench.verification.report import Finding
 
@@ -96,7 +97,7 @@ def read_results(
     first: dict[str, TrialResult] = {}
     for name, results in decoded[keys.TRIALS].items():
         for result in results:
-            timeless = result.model_copy(update={"seconds": 0.0, "submitted_code": None})
+            timeless = result.model_copy(update={"seconds": 0.0, "cpu_seconds": None, "submitted_code": None})
             if first.setdefault(result.trial.key, timeless) != timeless:
                 findings.append(
                     Finding(what="trial repeated", where=result.trial.key, detail=f"{name} holds it again, otherwise")
@@ -176,7 +177,8 @@ def _check_schedule(task: Task, result: TrialResult) -> Iterator[Finding]:
 
 
 def _check_outcome(task: Task, result: TrialResult, target: Target, outcome: Outcome) -> Iterator[Finding]:
-    """Of one target: the curve meets it where it is reached, and elsewhere only as often as was not confirmed."""
+    """Of one target: the curve meets it where it is reached, and elsewhere only as often as was not confirmed. Nothing but the
+    last bits keeps an evaluation from being confirmed, so there the curve meets the target by no more than the tolerance."""
     key = result.trial.key
     values = {
         point.step: point.train_loss if target.metric == "train_loss" else point.train_accuracy
@@ -188,9 +190,24 @@ def _check_outcome(task: Task, result: TrialResult, target: Target, outcome: Out
     elif not outcome.reached and len(hits) > outcome.unconfirmed:
         detail = f"its curve meets {target.name} at step {hits[0]}, which is recorded as not reached"
         yield Finding(what="success hidden", where=key, detail=detail)
+    elif excess := _not_confirmed_in_earnest(task, target, outcome, {step: values[step] for step in hits}):
+        yield Finding(what="success hidden", where=key, detail=f"{target.name}: {excess}")
     elif outcome.reached and len(task.training.learning_rate.multipliers) == 1 and outcome.step not in hits:
         detail = f"its curve does not meet {target.name} at step {outcome.step}"
         yield Finding(what="outcomes altered", where=key, detail=detail)
+
+
+def _not_confirmed_in_earnest(task: Task, target: Target, outcome: Outcome, hits: Mapping[int, float | None]) -> str:
+    """What is wrong with the evaluations that are recorded as not confirmed; empty where nothing is."""
+    recipe = task.training
+    most = -(-recipe.steps // recipe.evaluate_every) * len(recipe.learning_rate.multipliers)
+    if outcome.unconfirmed > most:
+        return f"{outcome.unconfirmed} evaluations were not confirmed, and there are {most} at the most"
+    before = [step for step in hits if outcome.step is None or step < outcome.step]
+    for step in before:
+        if not agree(hits[step], target.level, exact=False):
+            return f"at step {step} its curve has {hits[step]}, too far beyond the target not to have been confirmed"
+    return ""
 
 
 def check_conclusion(
@@ -207,14 +224,10 @@ def check_conclusion(
         yield Finding(what="file missing", where=keys.THRESHOLD_FILE, detail="the run does not hold it")
     else:
         yield from _check_threshold(contents, content, record)
-    yield from _tags(
-        contents,
-        {
-            keys.STATUS: ranked.status,
-            keys.FAILURE: "",
-            keys.NOTE: summary.sentence(task, method.label, ranked, full_dimension),
-        },
-    )
+    sentence = summary.sentence(task, method.label, ranked, full_dimension)
+    described = views.described(sentence, contents.run_id)
+    note = sentence if contents.tags.get(keys.NOTE) == sentence else described  # an older version records no link
+    yield from _tags(contents, {keys.STATUS: ranked.status, keys.FAILURE: "", keys.NOTE: note})
     for name, value in summary.final_metrics(ranked, results, full_dimension).items():
         stored = contents.metrics.get(name)
         if stored is not None and not close(value, stored):  # an older version records fewer

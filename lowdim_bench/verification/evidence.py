@@ -16,7 +16,7 @@ from lowdim_bench import audit
 from lowdim_bench.certificates import Certificate, agree, environment, is_exact
 from lowdim_bench.errors import AuditFailure, CertificateError
 from lowdim_bench.methods import MethodChoice
-from lowdim_bench.parametrizations import AffineSubspace, SharedGaussian
+from lowdim_bench.parametrizations import Parametrization, SharedGaussian
 from lowdim_bench.problems import Metrics, Problem
 from lowdim_bench.records import TrialResult
 from lowdim_bench.seeds import derive
@@ -81,7 +81,7 @@ def examine(
         correct=not seen.findings,
         cpu_seconds=passed - started,
         audit_cpu_seconds=time.thread_time() - passed,
-        training_seconds=result.seconds,
+        training_seconds=result.seconds if result.cpu_seconds is None else result.cpu_seconds,
     )
     return seen
 
@@ -156,13 +156,13 @@ def _what_moved(certificate: Certificate) -> str:
     return " or ".join(own) + " altered"
 
 
-def _check_freedom(seen: Examined, certificate: Certificate, subspace: AffineSubspace, problem: Problem) -> None:
+def _check_freedom(seen: Examined, certificate: Certificate, subspace: Parametrization, problem: Problem) -> None:
     """That the map has the claimed rank and side information, measured again."""
     claim = certificate.claim
-    initial = problem.initial(claim.trial.replicate)
-    seed = derive("method", problem.task.name, claim.trial.replicate)
+    replicate = claim.trial.replicate
+    origin = problem.origin(replicate, derive("method", problem.task.name, replicate))
     try:
-        measured = audit.measure(subspace, claim.trial.k, initial, seed, claim.preparation)
+        measured = audit.measure(subspace, claim.trial.k, origin, claim.preparation)
     except AuditFailure as failure:
         seen.find("degrees of freedom", str(failure))
         return

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lowdim_bench.parametrizations import AffineSubspace
+from lowdim_bench.parametrizations import Parametrization
 from lowdim_bench.problems import Problem
 from lowdim_bench.specs import Target
 from lowdim_bench.verification.report import Precision
@@ -18,7 +18,7 @@ _ENDS = 64
 """Bits of the two ends of the range, as float32."""
 
 
-def coarsest(problem: Problem, subspace: AffineSubspace, theta: Tensor, target: Target, trial: str) -> Precision:
+def coarsest(problem: Problem, subspace: Parametrization, theta: Tensor, target: Target, trial: str) -> Precision:
     """The fewest bits b such that theta (k,), rounded to 2**b evenly spaced values from its smallest to its largest, meets the
     target: by bisection, so b bits meet it and b - 1 do not. An upper bound of what an entropy coder would need."""
     k = len(theta)

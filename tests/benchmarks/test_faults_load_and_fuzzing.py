@@ -8,9 +8,13 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -25,7 +29,9 @@ def test_plans_kill_as_often_as_asked_and_everything() -> None:
     kills = {kind: plan[kind] for kind in fault_campaign.SHARES}
     assert sum(kills.values()) == 50
     assert min(kills.values()) >= 2
-    assert all(plan[kind] == 5 for kind in fault_campaign.DISTURBANCES)
+    others = {kind: plan[kind] for kind in fault_campaign.DISTURBANCES}
+    assert others == {"network cut": 5, "network cut for a minute": 2, "slow node": 5}
+    assert all(fault_campaign.plan_kills(4, random.Random(0)).count(kind) == 1 for kind in others)
 
 
 def result(k: int, reached: bool) -> TrialResult:
@@ -93,6 +99,41 @@ def said_by(module: str, *arguments: str) -> str:
     return done.stdout
 
 
+class Scripted:
+    """A campaign whose driver is done after so many looks, and that writes down when it strikes."""
+
+    def __init__(self, folder: Path, looks: int) -> None:
+        self.folder, self.left, self.struck = folder, looks, 0
+        self.network = SimpleNamespace(port=1)
+        self.chance = SimpleNamespace(uniform=lambda low, high: 0.0)
+
+    def driver(self, *_: object) -> None:
+        """None is started."""
+
+    def tend(self, _: object) -> bool:
+        self.left -= 1
+        return self.left >= 0
+
+    def strike(self, *_: object) -> bool:
+        self.struck += 1
+        return True
+
+
+@pytest.mark.parametrize(("seconds", "strikes"), [(1000.0, 4), (3.0, 2)])
+def test_no_more_is_killed_once_time_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, strikes: int
+) -> None:
+    clock = iter(range(1, 1000))
+    monkeypatch.setattr(
+        fault_campaign,
+        "time",
+        SimpleNamespace(monotonic=lambda: next(clock) / 2, sleep=lambda _: None, strftime=time.strftime),
+    )
+    campaign: Any = Scripted(tmp_path, looks=4)
+    fault_campaign.run_campaign(campaign, ["worker"] * 4, trials=8, until=seconds, pause=0.0)
+    assert campaign.struck == strikes
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_nothing_is_lost_or_counted_twice_while_all_is_killed() -> None:
@@ -106,8 +147,41 @@ def test_nothing_is_lost_or_counted_twice_while_all_is_killed() -> None:
 def test_drivers_share_a_server_without_mixing_anything_up() -> None:
     said = said_by("load", "--submissions", "4", "--drivers", "2")
     assert "4 of 4 submissions by 2 drivers" in said
-    assert "none lost, none mixed up, none twice" in said
+    assert "4 of 4 submissions: none lost, none mixed up, none twice" in said
     assert "bookkeeping of 4 sweeps" in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_submissions_queue_in_the_job_server_and_those_that_wait_are_cancelled() -> None:
+    said = said_by("load", "--submissions", "3", "--drivers", "1", "--through", "submit", "--jobs-to-end", "1")
+    assert "3 submissions queued" in said
+    assert "before the first began" in said
+    assert "jobs ended in" in said
+    assert "at most 1 of them running at a time" in said
+    assert "3 of 3 submissions: none lost, none mixed up, none twice" in said
+
+
+def batch(trials: float) -> dict[str, Any]:
+    return {"seconds": 100.0, "parts": {"opening": 5.0, "trials": trials, "finishing": 1.0, "other": 0.0}, "sweeps": []}
+
+
+def test_bookkeeping_of_trials_is_a_share_of_the_whole_sweep() -> None:
+    assert load.percent_of_trials([batch(1.0), batch(3.0)]) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("limit", "within"), [(2.0, True), (0.5, False)])
+def test_more_bookkeeping_than_asked_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], limit: float, within: bool
+) -> None:
+    monkeypatch.setattr(load, "installation", lambda *_: nullcontext((Path(), {})))
+    monkeypatch.setattr(load, "run_drivers", lambda *_, **__: [batch(1.0)])
+    if within:
+        load.main(["--bookkeeping", "digits-mlp", "--at-most", str(limit)])
+    else:
+        with pytest.raises(SystemExit, match="1"):
+            load.main(["--bookkeeping", "digits-mlp", "--at-most", str(limit)])
+    assert ("FAULT" in capsys.readouterr().out) is not within
 
 
 def test_two_drivers_never_take_the_same_submission(tmp_path: Path) -> None:

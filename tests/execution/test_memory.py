@@ -10,7 +10,8 @@ import pytest
 
 from lowdim_bench.execution import memory
 from lowdim_bench.execution.memory import FIRST, PackMemory
-from lowdim_bench.execution.worker import Answer, Work, Worker
+from lowdim_bench.execution.worker import Answer, Work, Worker, memory_beside
+from lowdim_bench.methods import FrozenCode, MethodChoice
 from lowdim_bench.records import Trial, TrialResult
 from lowdim_bench.specs import load_task
 
@@ -63,6 +64,38 @@ def test_a_container_s_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_one_trial_is_tried_even_where_none_should_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with_free(1, monkeypatch, tmp_path)
     assert sizes(PackMemory("cpu", neighbours=1), TRIALS[:12], megabytes_each=5) == [FIRST, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("megabytes_each", "largest"), [(100, 5), (400, 1), (1, FIRST)])
+def test_processes_of_their_own_fit_beside_each_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, megabytes_each: int, largest: int
+) -> None:
+    with_free(1000, monkeypatch, tmp_path)
+    monkeypatch.setattr(memory.os, "cpu_count", lambda: 16)
+    packs = PackMemory("cpu", neighbours=2)  # this one's share is half
+    found = [len(pack) for pack in packs.slices("sweep", TRIALS, megabytes_each * MEGABYTE)]
+    assert max(found) == largest
+    assert sum(found) == len(TRIALS)
+    (tmp_path / "meminfo").unlink()
+    assert next(iter(packs.slices("sweep", TRIALS, 1e15))) == TRIALS[:FIRST], "nobody knows"
+
+
+def test_only_submitted_code_has_memory_beside_the_worker_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWDIM_BENCH_METHOD_GIGABYTES", "3")
+    code = FrozenCode.of({"method.py": b"pass"})
+    assert memory_beside(MethodChoice(name="mine", code=code)) == 3 * 2**30
+    assert memory_beside(MethodChoice(name="random_subspace")) == memory_beside("anything else") == 0
+    seen: list[int] = []
+
+    def run(problem: object, task: object, method: object, trials: Sequence[Trial]) -> Answer:
+        seen.append(len(trials))
+        return Answer([TrialResult(trial=trial, status="trained") for trial in trials])
+
+    from lowdim_bench import __version__
+
+    work = Work(build=lambda *_: None, run=run, start=lambda: None, memory_beside=lambda _: 1e15)
+    Worker(work, "cpu", __version__).run(load_task("digits-mlp"), "method", TRIALS[:3], {})
+    assert seen == [1, 1, 1], "more than this machine has"
 
 
 def test_without_the_files_of_linux_packs_stay_small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -134,12 +134,42 @@ FORBIDDEN = {
     "packages": "open(torch.__file__, 'a')",
     "temporary folders": "open('/tmp/anything', 'w')",
     "memory without an owner": "os.memfd_create('anything')",
+    "shared memory without a file": "import mmap; mmap.mmap(-1, 4096)",
+    "shared memory of zeros": "import mmap; mmap.mmap(os.open('/dev/zero', os.O_RDONLY), 4096, prot=mmap.PROT_READ)",
+    "namespaces of a new process": "call(56 if os.uname().machine == 'x86_64' else 220, 0x10000000 | 17)",
+    "namespaces of its own": "call(272 if os.uname().machine == 'x86_64' else 97, 0x10000000)",
     "another user": "os.setuid(12345)",
     "a larger limit": "resource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
     "too much scratch": "open('large', 'wb').write(bytes(2**29))",
     "rights over the machine": "os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(99))",
 }
+CALL = """
+import ctypes
+
+def call(*numbers):
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.syscall(*(ctypes.c_long(number) for number in numbers)) < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+"""
 REFUSED = ("PermissionError", "FileNotFoundError", "ProcessLookupError", "OSError", "ValueError: not allowed to raise")
+
+
+def test_threads_processes_and_files_in_memory_work_as_ever() -> None:
+    works = """
+    import mmap, subprocess, threading
+    thread = threading.Thread(target=time.sleep, args=(0,)); thread.start(); thread.join()
+    assert subprocess.run(["/bin/true"]).returncode == 0
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    with open("shared", "w+b") as file:
+        file.truncate(4096)
+        mmap.mmap(file.fileno(), 4096)[0] = 1
+    return good(setting)
+    """
+    (item,) = prepared(submission(works), 3)
+    assert not item.failure
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)
@@ -151,7 +181,7 @@ def test_what_is_fenced_off_is_refused(what: str) -> None:
         "pid": os.getpid(),
         "state": os.environ["LOWDIM_BENCH_STATE_DIR"],
     }
-    told = failure(submission(FORBIDDEN[what].format(**named), before="import socket, resource"))
+    told = failure(submission(FORBIDDEN[what].format(**named), before=f"import socket, resource\n{CALL}"))
     assert told.startswith(REFUSED), told
 
 

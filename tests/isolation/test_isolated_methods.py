@@ -19,7 +19,7 @@ from lowdim_bench.isolation import fences
 from lowdim_bench.isolation.host import HOST
 from lowdim_bench.isolation.method import IsolatedMethod
 from lowdim_bench.isolation.watching import processes
-from lowdim_bench.methods import Setting, Trained, parse_choice
+from lowdim_bench.methods import MethodChoice, Setting, Trained, parse_choice
 from lowdim_bench.problems import Ledger, MeteredProblem
 from lowdim_bench.trial import run_pack
 from tests.isolation.code import COUNT, PROBLEM, TASK, inside, prepared, submission, trials
@@ -71,6 +71,42 @@ def test_isolated_and_at_home_give_the_same_bits(name: str, own: str) -> None:
         assert one.preparation == other.preparation
 
 
+@pytest.mark.parametrize(
+    ("module", "kind", "fields", "own"),
+    [
+        ("synflow_mask", "SynflowMask", "", "synflow_mask"),
+        ("erk_mask", "ErkMask", "", "erk_mask"),
+        ("grasp_mask", "GraspMask", "examples=20", "grasp_mask,examples=20"),
+        ("hashed_nets", "HashedNets", "", "hashed_nets"),
+    ],
+)
+def test_named_draws_and_products_with_the_hessian_are_the_same_inside(
+    module: str, kind: str, fields: str, own: str
+) -> None:
+    choice = submission(
+        f"return {kind}({fields}).prepare(setting)", before=f"from lowdim_bench.methods.{module} import {kind}"
+    )
+    _same_inside(choice, own)
+
+
+def test_a_diet_of_few_examples_is_the_same_inside() -> None:
+    choice = submission(
+        """
+        diet = DataDietImp(subset="hard", size=20, score_runs=2, score_steps=3, pretrain_steps=4, rate=0.5)
+        return (yield from diet.prepare(setting))
+        """,
+        before="from lowdim_bench.methods.data_diet_imp import DataDietImp",
+    )
+    _same_inside(choice, "data_diet_imp,subset=hard,size=20,score_runs=2,score_steps=3,pretrain_steps=4,rate=0.5")
+
+
+def _same_inside(choice: MethodChoice, own: str) -> None:
+    inside, outside = (run_pack(PROBLEM, TASK, each, trials(5, 9)) for each in (choice, parse_choice(own)))
+    for one, other in zip(inside, outside, strict=True):
+        assert one.status == "trained", one.reason
+        assert (one.curve, one.audit, one.preparation) == (other.curve, other.audit, other.preparation)
+
+
 def test_a_pack_of_generators_trains_as_packs(monkeypatch: pytest.MonkeyPatch) -> None:
     from lowdim_bench import preparation
 
@@ -114,6 +150,20 @@ def test_the_oracle_answers_as_the_problem_does() -> None:
     assert torch.equal(item.subspace.start, torch.arange(4.0))
     spent = item.ledger.spent
     assert (spent.gradient_evaluations, spent.evaluations, spent.examples) == (2, 1, 16 + 2 * (COUNT or 0))
+
+
+def test_kernels_are_compiled_where_nothing_can_be_kept() -> None:
+    choice = submission(
+        """
+        values = numpy.zeros(3)  # of a type that no other process has compiled it for
+        exponentials(values, numpy.empty(3, numpy.int32))
+        assert values.tolist() == [1, 1, 1]
+        return good(setting)
+        """,
+        before="import numpy\nfrom lowdim_bench.kernels.mlp import exponentials",
+    )
+    (item,) = prepared(choice, 3)
+    assert not item.failure
 
 
 def test_sloppy_randomness_and_printing_change_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import zipfile
 from pathlib import Path
@@ -69,8 +70,28 @@ def test_a_package_that_is_here_is_not_installed_again_for_it_may_bring_data_alo
         requirements.installed(("scikit-learn==1.0",))
 
 
+def test_hashes_pin_the_very_file(shop: Path) -> None:
+    digest = hashlib.sha256((shop / "tinymask-1.2-py3-none-any.whl").read_bytes()).hexdigest()
+    pinned = f"tinymask==1.2 --hash=sha256:{digest}"
+    (item,) = prepared(submission("import tinymask; return good(setting)", requirements=(pinned,)), 3)
+    assert not item.failure
+    wheel(shop, "tinymask", "1.2", "SIZE = 8")  # the same version, made again
+    with pytest.raises(InfrastructureError, match=r"(?is)cannot be installed.*hash"):
+        requirements.installed((f"{pinned} --hash=sha256:{'0' * 64}",))
+    with pytest.raises(MethodFailure, match=r"'other==1\.0' has no --hash, and others have"):
+        requirements.installed((pinned, "other==1.0"))
+
+
 @pytest.mark.parametrize(
-    "text", ["tinymask", "--index-url=http://here", "tinymask @ file:///tmp", "tinymask==1.2 --pre", "a==1\n"]
+    "text",
+    [
+        "tinymask",
+        "--index-url=http://here",
+        "tinymask @ file:///tmp",
+        "tinymask==1.2 --pre",
+        "a==1\n",
+        "a==1 --hash=md5:00",
+    ],
 )
 def test_a_requirement_is_a_name_and_a_version(text: str) -> None:
     with pytest.raises(MethodFailure, match="is not pinned; write name==version"):

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from lowdim_bench.errors import InfrastructureError
-from lowdim_bench.isolation import kernel
+from lowdim_bench.isolation import kernel, system_calls
 from lowdim_bench.isolation.host import HOST
 from lowdim_bench.isolation.watching import processes
 from tests.isolation.code import prepared, submission
@@ -31,10 +31,10 @@ return good(setting)
 def main(*more: str) -> None:
     """Forbid unshare, and of `more` what is named, to this process and all that it starts."""
     if "namespaces" in more:  # which are then allowed after all
-        kernel._FORBIDDEN.clear()
-    kernel._FORBIDDEN.update({"landlock_create_ruleset": (444, 444)} if "landlock" in more else {})
+        system_calls._FORBIDDEN.clear()
+    system_calls._FORBIDDEN.update({"landlock_create_ruleset": (444, 444)} if "landlock" in more else {})
     kernel.no_new_privileges()
-    kernel.forbid_system_calls()
+    system_calls.forbid()
     found = {}
     for name, code in {"writes": WRITES, "reads": READS, "opens": OPENS, "daemon": DAEMON}.items():
         try:

@@ -49,6 +49,17 @@ def test_a_symbolic_link(state: Path) -> None:
     assert not (state / "submitted").exists()
 
 
+def test_two_task_files_of_one_name() -> None:
+    text = (Path(__file__).parents[2] / "submissions" / "deep-digits" / "digits-deep.yaml").read_text()
+    for folder in ("one", "other"):
+        Path(folder).mkdir()
+        Path(folder, "task.yaml").write_text(text.replace("name: digits-deep", f"name: {folder}"))
+    said = refusal("submit", "mine", "-t", "one/task.yaml", "-t", "other/task.yaml", *NOWHERE)
+    assert "Two task files are named task.yaml: one/task.yaml, other/task.yaml" in " ".join(said.split())
+    said = refusal("submit", "mine", "-t", "one/task.yaml", "-t", "./one/task.yaml", *NOWHERE)
+    assert "A task is given twice" in said
+
+
 @pytest.mark.parametrize("files", [[2**20 + 1], [1] * 64])
 def test_too_much(state: Path, files: list[int]) -> None:
     for number, size in enumerate(files):

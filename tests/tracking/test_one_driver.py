@@ -99,16 +99,47 @@ def dead_pid() -> int:
     return process.pid
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"machine": "another boot", "host": "elsewhere"},
-        {"pid": 1},  # alive, and not ours
-    ],
-)
-def test_a_living_holder_is_respected(changes: dict[str, object]) -> None:
-    with pytest.raises(UserError, match="is being run already, by process"):
-        Tag(holder(**changes)).lease()
+def test_a_living_holder_on_this_machine_is_respected() -> None:
+    with pytest.raises(UserError, match="is being run already, by process 1 on"):
+        Tag(holder(pid=1)).lease()
+
+
+def test_a_holder_elsewhere_is_respected_once_it_shows_that_it_lives(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = holder(machine="another boot", host="elsewhere")
+    tag, slept = Tag(other), []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            tag.write(other.model_copy(update={"expires": other.expires + 30}).model_dump_json())
+
+    monkeypatch.setattr(under_test.time, "sleep", sleep)
+    with pytest.raises(UserError, match=r"is being run already, by process .* on elsewhere"):
+        tag.lease()
+    assert slept == [under_test.LOOK_EVERY] * 3
+    assert "which may have died. Waiting to see whether it has: 1" in caplog.text  # of 180 s
+
+
+@pytest.mark.parametrize("gives_up", [True, False])
+def test_a_holder_elsewhere_that_says_nothing_any_more_is_followed(
+    monkeypatch: pytest.MonkeyPatch, *, gives_up: bool
+) -> None:
+    now = time.time()
+    tag = Tag(holder(machine="another boot", expires=now + under_test.LEASE_SECONDS))
+    clock = [now]
+    monkeypatch.setattr(under_test.time, "time", lambda: clock[0])
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+        if gives_up:
+            tag.text = None
+
+    monkeypatch.setattr(under_test.time, "sleep", sleep)
+    assert tag.lease().is_mine()
+    waited = clock[0] - now
+    assert waited == under_test.LOOK_EVERY if gives_up else waited >= under_test.LEASE_SECONDS
 
 
 def test_a_holder_that_is_gone_is_not() -> None:

@@ -17,7 +17,8 @@ from lowdim_bench.methods import FrozenCode, MethodChoice
 from lowdim_bench.records import Estimate, TrialResult
 from lowdim_bench.settings import Settings
 from lowdim_bench.specs import Task
-from lowdim_bench.tracking import Store, SweepLog
+from lowdim_bench.tracking import Store, SweepLog, keys
+from lowdim_bench.tracking.connection import StoredRun
 
 pytestmark = pytest.mark.slow
 
@@ -96,6 +97,38 @@ def test_replicates_of_submitted_code_begin_where_nobody_could_know_beforehand(s
     assert firsts[0] == firsts[1] != firsts[2] == firsts[3]  # drawn once for each frozen code, and kept
     assert all(first > 1000 for first in firsts)
     assert [sweep.first_replicate for sweep in store.sweeps()] == [firsts[0], firsts[2]]
+
+
+def test_drivers_that_begin_at_once_find_the_same_replicates(
+    store: Store, settings: Settings, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = MethodChoice(name="mine", code=FrozenCode.of({"method.py": b"pass"}))
+    with store.open_sweep(task, choice, (1, 2048), 2410) as log:
+        run_id, first = log.run_id, log.first_replicate
+    found = Store._find
+
+    def before_any_was_written(self: Store, sweep: str) -> StoredRun | None:
+        run = found(self, sweep)
+        assert run is not None
+        return replace(run, tags={name: run.tags[name] for name in run.tags if name != keys.FIRST_REPLICATE})
+
+    monkeypatch.setattr(Store, "_find", before_any_was_written)
+    with Store(settings).open_sweep(task, choice, (1, 2048), 2410) as other:
+        assert (other.run_id, other.first_replicate) == (run_id, first)
+
+
+def test_a_sweep_whose_range_is_not_told_is_kept_and_readable(store: Store, task: Task) -> None:
+    choice = MethodChoice(name="random_subspace")
+    with store.open_sweep(task, choice, None, 2410) as log:
+        log.fail("no range")
+    (sweep,) = store.sweeps()
+    assert (sweep.status, sweep.failure, sweep.k_low, sweep.k_high) == ("failed", "no range", 1, 2410)
+    with store.open_sweep(task, choice, (2, 2048), 2410):
+        pass
+    with store.open_sweep(task, choice, None, 2410):
+        pass
+    (sweep,) = store.sweeps()
+    assert (sweep.k_low, sweep.k_high) == (2, 2048), "what a method told once stands"
 
 
 def test_replicates_of_what_ships_begin_at_zero_so_that_all_are_paired(open_sweep: Open) -> None:

@@ -219,6 +219,33 @@ def a_success_played_down(copy: Copy) -> tuple[Run, Found]:
 
 
 @tampering
+def a_success_said_not_to_be_confirmed(copy: Copy) -> tuple[Run, Found]:
+    run = copy["cold"]
+    key = run.key(reached=True)
+
+    def hide(result: dict[str, Any]) -> None:
+        result["outcomes"][-1].update(reached=False, step=None, unconfirmed=99)
+        result.update(certificate=None)
+
+    run.edit_trial(key, hide)
+    return run, ("success hidden", key)
+
+
+@tampering
+def a_success_confirmed_later_than_it_was(copy: Copy) -> tuple[Run, Found]:
+    run = copy["cold"]
+    key = run.key(reached=True)
+
+    def delay(result: dict[str, Any]) -> None:
+        hit = result["outcomes"][-1]["step"]
+        result["curve"].append(result["curve"][-1] | {"step": hit + 20})
+        result["outcomes"][-1].update(step=hit + 20, unconfirmed=1)
+
+    run.edit_trial(key, delay)
+    return run, ("success hidden", key)
+
+
+@tampering
 def a_success_cut_short(copy: Copy) -> tuple[Run, Found]:
     run = copy["cold"]
     key = next(

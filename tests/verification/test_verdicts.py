@@ -63,6 +63,18 @@ def test_a_verdict_says_what_was_checked_when_and_where(copy: Copy, verify: Veri
     assert verdict["time"].startswith("20")
 
 
+def test_the_share_is_one_of_processor_time(copy: Copy, verify: Verify) -> None:
+    report = verify(copy["cold"])
+    recorded = {f"k{one['trial']['k']}-r{one['trial']['replicate']}": one for one in copy["cold"].results()}
+    assert all(recorded[one.trial]["cpu_seconds"] == one.training_seconds > 0 for one in report.checked)
+    spent = sum(one.cpu_seconds + one.audit_cpu_seconds for one in report.checked)
+    trained = [one.training_seconds for one in report.checked]
+    assert report.share == pytest.approx(spent / len(trained) / min(trained))
+    assert report.share_of_all == pytest.approx(spent / sum(trained))
+    copy["cold"].edit_trial(report.checked[0].trial, lambda result: result.update(cpu_seconds=None, seconds=1234.5))
+    assert verify(copy["cold"]).checked[0].training_seconds == 1234.5, "of an older version there is no more"
+
+
 def test_runs_are_named_by_how_they_begin(copy: Copy) -> None:
     store, ids = Store(settings_of(copy.folder)), sorted(run.run_id for run in copy.runs.values())
     assert [one.run_id for one in store.dossiers([ids[0][:8], ids[0]])] == [ids[0]]
