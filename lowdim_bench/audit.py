@@ -14,78 +14,80 @@ import torch
 from torch import Tensor
 
 from lowdim_bench.errors import AuditFailure
-from lowdim_bench.parametrizations import (
-    RANDOM_OPERATORS,
-    AffineSubspace,
-    Coordinates,
-    DenseBasis,
-    FullSpace,
-    Operator,
-    SharedGaussian,
-    SignedHash,
-    SubsampledHadamard,
-)
+from lowdim_bench.parametrizations import ADMITTED, Coordinates, FactorMap, FullSpace, Operator, Parametrization
+from lowdim_bench.parametrizations.draws import is_as_drawn
+from lowdim_bench.problems import Origin
 from lowdim_bench.records import Audit, Spending
 
-OPERATORS: tuple[type[Operator], ...] = (
-    FullSpace, Coordinates, DenseBasis, SharedGaussian, SignedHash, SubsampledHadamard,
-)  # fmt: skip
 BITS_PER_NUMBER = 32
 BITS_PER_FOREIGN_SEED = 64
 _AFFINE_TOLERANCE = 1e-4
+_SMOOTH_TOLERANCE = 1e-2
+_SMALL_STEP = 1e-2
 
 
-def measure(subspace: AffineSubspace, k: int, initial: Tensor, seed: int, preparation: Spending) -> Audit:
+def measure(subspace: Parametrization, k: int, origin: Origin, preparation: Spending) -> Audit:
     """Measure what a method prepared for a trial of k dimensions, before it is trained.
 
-    `initial` (D,) are the replicate's initial weights and `seed` the trial's: what can be regenerated from these two costs
-    no side information. Raises `AuditFailure` where the subspace has not exactly k numbers, its map is not finite, pure and
-    affine, or its rank exceeds k.
+    What can be regenerated from the trial's origin, of which no data is part, costs no side information. Raises
+    `AuditFailure` where the parametrization has not exactly k numbers, its map is not finite and pure, neither affine nor
+    smooth, or its rank exceeds k.
     """
-    if type(subspace) is not AffineSubspace or type(subspace.operator) not in OPERATORS:
+    if type(subspace.operator) not in ADMITTED.get(type(subspace), ()):
+        kinds = (
+            f"{one.__name__} with one of {', '.join(map_.__name__ for map_ in maps)}" for one, maps in ADMITTED.items()
+        )
         raise AuditFailure(
-            f"the method prepared a {type(subspace).__name__} with a {type(subspace.operator).__name__}; admitted is an "
-            f"AffineSubspace with one of {', '.join(kind.__name__ for kind in OPERATORS)}"
+            f"the method prepared a {type(subspace).__name__} with a {type(subspace.operator).__name__}; admitted is "
+            f"{' or '.join(kinds)}"
         )
     if patched := [name for name, value in vars(subspace.operator).items() if callable(value)]:
         raise AuditFailure(f"the method replaced {', '.join(patched)} of its {type(subspace.operator).__name__}")
     if subspace.k != k or subspace.start.numel() != k:
         raise AuditFailure(f"the trial allows k = {k} numbers, but the method prepared {subspace.k}")
-    if subspace.offset.shape != initial.shape:
-        raise AuditFailure(f"the map ends in {len(subspace.offset)} parameters; the network has {len(initial)}")
+    if subspace.offset.shape != origin.initial.shape:
+        raise AuditFailure(f"the map ends in {len(subspace.offset)} parameters; the network has {len(origin.initial)}")
     if not all(bool(tensor.isfinite().all()) for tensor in (subspace.offset, subspace.start, *_floats(subspace))):
         raise AuditFailure("the prepared subspace holds values that are not finite (NaN or infinity)")
-    _check_pure_and_affine(subspace)
-    rank, evidence = _rank(subspace)
+    affine = isinstance(subspace.operator, Operator)
+    at_probes = _probe(subspace)
+    if affine:
+        _check_affine(*at_probes)
+    rank, evidence = (
+        _linear_rank(subspace.operator) if isinstance(subspace.operator, Operator) else _smooth_rank(subspace)
+    )
     if rank > k:
         raise AuditFailure(f"the map has rank {rank}, more than the trial's k = {k}")
-    bits = _offset_bits(subspace, initial) + _operator_bits(subspace, seed) + _start_bits(subspace, initial)
+    bits = _offset_bits(subspace, origin.initial) + _operator_bits(subspace, origin) + _start_bits(subspace, origin)
     seen = preparation.gradient_evaluations or preparation.evaluations or preparation.examples
     return Audit(
         measured_k=rank,
         rank_evidence=evidence,
-        affine=True,
+        affine=affine,
         side_information_bits=bits,
         # What the trial's seed does not give was made from something, a seed picked among many too: no cold start.
-        track="prepared" if seen or bits > 0 else "cold",
+        track="open" if not affine else "prepared" if seen or bits > 0 else "cold",
     )
 
 
-def check_unmoved(subspace: AffineSubspace, fingerprint: str) -> None:
+def check_unmoved(subspace: Parametrization, fingerprint: str) -> None:
     """Raises `AuditFailure` where anything but theta changed since the fingerprint was taken."""
     if subspace.fingerprint() != fingerprint:
         raise AuditFailure("the map itself changed during training; only theta may")
 
 
-def _floats(subspace: AffineSubspace) -> list[Tensor]:
+def _floats(subspace: Parametrization) -> list[Tensor]:
     return [tensor for tensor in subspace.tensors().values() if tensor.is_floating_point()]
 
 
-def _check_pure_and_affine(subspace: AffineSubspace) -> None:
-    """Probes the map from outside: an affine map of k numbers cannot have more than k degrees of freedom."""
+def _normal(subspace: Parametrization, count: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    device = subspace.offset.device
-    one, two = (torch.randn(subspace.k, generator=generator).to(device) for _ in range(2))
+    return [torch.randn(subspace.k, generator=generator).to(subspace.offset.device) for _ in range(count)]
+
+
+def _probe(subspace: Parametrization) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The map at zero, at two random points, and at a combination of these. Raises `AuditFailure` where it is not pure."""
+    one, two = _normal(subspace, 2)
     thetas = (torch.zeros_like(one), one, two, one, 0.5 * one - 2.0 * two)
     try:
         base, at_one, at_two, again, combined = (subspace.map(theta) for theta in thetas)
@@ -95,14 +97,18 @@ def _check_pure_and_affine(subspace: AffineSubspace) -> None:
         raise AuditFailure(f"the map ends in shape {tuple(at_one.shape)}, not {tuple(subspace.offset.shape)}")
     if not torch.equal(at_one, again):
         raise AuditFailure("the map is not pure: the same theta gave two different weight vectors")
+    return base, at_one, at_two, combined
+
+
+def _check_affine(base: Tensor, at_one: Tensor, at_two: Tensor, combined: Tensor) -> None:
+    """An affine map of k numbers cannot have more than k degrees of freedom."""
     expected = base + 0.5 * (at_one - base) - 2.0 * (at_two - base)
     scale = float((at_one - base).norm() + (at_two - base).norm() + base.norm()) + 1e-30
     if float((combined - expected).norm()) > _AFFINE_TOLERANCE * scale:
         raise AuditFailure("the map is not affine in theta, so its degrees of freedom are not bounded by k")
 
 
-def _rank(subspace: AffineSubspace) -> tuple[int, Literal["exact", "sampled"]]:
-    operator = subspace.operator
+def _linear_rank(operator: Operator) -> tuple[int, Literal["exact", "sampled"]]:
     rank = operator.rank()
     if rank is not None:
         return rank, "exact"
@@ -113,7 +119,33 @@ def _rank(subspace: AffineSubspace) -> tuple[int, Literal["exact", "sampled"]]:
     return operator.k, "sampled"
 
 
-def _offset_bits(subspace: AffineSubspace, initial: Tensor) -> float:
+def _smooth_rank(subspace: Parametrization) -> tuple[int, Literal["exact", "sampled"]]:
+    """The highest rank of the Jacobian at two random points.
+
+    A map that moves with its own Jacobian, and as little as that says where theta moves little, does not decode more numbers
+    from the digits of its k. Raises `AuditFailure` where it does not.
+    """
+    operator = subspace.operator
+    assert isinstance(operator, FactorMap)
+    *points, direction = _normal(subspace, 3)
+    found: list[tuple[int, bool]] = []
+    for point in (subspace.start + point for point in points):
+        signs, rows = operator.sketched_jacobian(point)
+        ahead, behind = (subspace.map(point + step * direction).double() for step in (_SMALL_STEP, -_SMALL_STEP))
+        seen, told = signs @ ((ahead - behind) / (2 * _SMALL_STEP)), rows @ direction.double()
+        if not float((seen - told).norm()) <= _SMOOTH_TOLERANCE * float(told.norm()) + 1e-6:
+            raise AuditFailure(
+                "the map is not smooth: a small step moves it otherwise than its derivative says, so its degrees of freedom "
+                "are not bounded by k"
+            )
+        found.append(operator.rank_of_sketch(rows))
+        if found[-1][0] == operator.k:
+            break
+    rank, certain = max(found)
+    return rank, "exact" if certain else "sampled"
+
+
+def _offset_bits(subspace: Parametrization, initial: Tensor) -> float:
     """Bits of the offset beyond initial weights, zeros and the mask that the operator already tells."""
     offset = subspace.offset
     foreign = (offset != initial) & (offset != 0)
@@ -130,42 +162,38 @@ def _offset_bits(subspace: AffineSubspace, initial: Tensor) -> float:
     return bits + subset_bits(int((initial != 0).sum()), int(zeroed.sum()))
 
 
-def _start_bits(subspace: AffineSubspace, initial: Tensor) -> float:
-    """Bits of where theta starts, beyond zeros and the initial weights of a mask: an answer may hide there too."""
+def _start_bits(subspace: Parametrization, origin: Origin) -> float:
+    """Bits of where theta starts, beyond zeros and weights that the origin gives: an answer may hide there too."""
     start, operator = subspace.start, subspace.operator
     if isinstance(operator, FullSpace):
         return 0.0  # trained over; k = D says it all
+    bits = _bits_beyond(start, operator.start_at(origin.initial))
+    if not bits:
+        return bits
+    return min(bits, _bits_beyond(start, operator.start_at(origin.reinitialized().to(start.device))))
+
+
+def _bits_beyond(start: Tensor, told: Tensor | None) -> float:
+    """Bits of a start beyond zeros and the one that is told."""
     foreign = start != 0
     chosen = 0.0
-    if isinstance(operator, Coordinates):
-        told = initial[operator.indices]
+    if told is not None:
         foreign &= start != told
-        # All at their initial weights, or all at zero, says nothing; which of them are at zero is a mask of its own.
+        # All at the weights that are told, or all at zero, says nothing; which of them are at zero is a mask of its own.
         chosen = subset_bits(int((told != 0).sum()), int(((start == 0) & (told != 0)).sum()))
     numbers = int(foreign.sum())
-    return BITS_PER_NUMBER * numbers + subset_bits(operator.k, numbers) + chosen
+    return BITS_PER_NUMBER * numbers + subset_bits(len(start), numbers) + chosen
 
 
-def _operator_bits(subspace: AffineSubspace, seed: int) -> float:
+def _operator_bits(subspace: Parametrization, origin: Origin) -> float:
     operator = subspace.operator
     if isinstance(operator, FullSpace):
         return 0.0
-    if operator.seed is not None and _comes_from_its_seed(operator, operator.seed):
-        return 0.0 if operator.seed == seed else float(BITS_PER_FOREIGN_SEED)
+    if is_as_drawn(operator, origin):
+        return 0.0 if operator.seed == origin.seed else float(BITS_PER_FOREIGN_SEED)
     if isinstance(operator, Coordinates):
         return subset_bits(operator.full_dimension, operator.k)
     return float(sum(8 * tensor.nbytes for tensor in operator.tensors().values()))
-
-
-def _comes_from_its_seed(operator: Operator, seed: int) -> bool:
-    """Whether the seed that an operator names gives all its tensors: a trained mask or basis may not pass for a drawn one."""
-    stored = operator.tensors()
-    draw = Coordinates.random if isinstance(operator, Coordinates) else RANDOM_OPERATORS.get(operator.kind)
-    if draw is None:
-        return False
-    device = next(iter(stored.values())).device
-    drawn = draw(operator.k, operator.full_dimension, seed, device).tensors()
-    return drawn.keys() == stored.keys() and all(torch.equal(drawn[name], stored[name]) for name in stored)
 
 
 def subset_bits(of: int, chosen: int) -> float:

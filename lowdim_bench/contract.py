@@ -16,7 +16,7 @@ from torch import Tensor
 from lowdim_bench import audit
 from lowdim_bench.errors import LowdimError, MethodFailure
 from lowdim_bench.methods import Method
-from lowdim_bench.parametrizations import AffineSubspace
+from lowdim_bench.parametrizations import AffineSubspace, Parametrization
 from lowdim_bench.preparation import Prepared, prepare_pack
 from lowdim_bench.problems import Problem
 from lowdim_bench.records import Audit, Spending, Trial
@@ -88,8 +88,8 @@ class Subject:
 
     def audit(self, item: Prepared) -> Audit:
         """The audit of what was prepared. Raises `AuditFailure`."""
-        initial = self.problem.initial(item.trial.replicate)
-        return audit.measure(subspace_of(item), item.trial.k, initial, item.seed, item.ledger.spent)
+        origin = self.problem.origin(item.trial.replicate, item.seed)
+        return audit.measure(prepared(item), item.trial.k, origin, item.ledger.spent)
 
     def audits(self) -> list[tuple[Audit, Spending]]:
         """Audit and price at each k."""
@@ -120,15 +120,23 @@ def attempt(
         return Finding(name, False, f"{type(error).__name__}: {error}", "Correct the method; the error is its own.")
 
 
-def subspace_of(item: Prepared) -> AffineSubspace:
-    """The subspace of a preparation that did not fail."""
+def prepared(item: Prepared) -> Parametrization:
+    """What a preparation that did not fail ended in."""
     assert item.subspace is not None
     return item.subspace
 
 
+def subspace_of(item: Prepared) -> AffineSubspace:
+    """The subspace of a preparation that did not fail. Raises `Broken` where its map is not affine."""
+    subspace = prepared(item)
+    if not isinstance(subspace, AffineSubspace):
+        raise Broken(f"it prepared a {type(subspace).__name__}, which is no subspace", "Have nested() return False.")
+    return subspace
+
+
 def content(item: Prepared) -> tuple[str, list[float]]:
-    """Every number of a subspace: equal where it is the same to the last bit."""
-    subspace = subspace_of(item)
+    """Every number of a parametrization: equal where it is the same to the last bit."""
+    subspace = prepared(item)
     return subspace.fingerprint(), subspace.start.tolist()
 
 
@@ -150,8 +158,9 @@ def _k_range(subject: Subject) -> str:
 
 
 def _prepares(subject: Subject) -> str:
-    kinds = {type(subspace_of(subject.alone(k)).operator).__name__ for k in subject.ks()}
-    return f"an AffineSubspace with a {' or '.join(sorted(kinds))} at k = {_list(subject.ks())}"
+    found = [prepared(subject.alone(k)) for k in subject.ks()]
+    names, kinds = ({type(one).__name__ for one in ones} for ones in (found, [one.operator for one in found]))
+    return f"{' or '.join(sorted(names))} with a {' or '.join(sorted(kinds))} at k = {_list(subject.ks())}"
 
 
 def _exactly_k(subject: Subject) -> str:
@@ -179,7 +188,7 @@ def _equal_seeds(subject: Subject) -> str:
 def _packs(subject: Subject) -> str:
     k = subject.ks()[len(subject.ks()) // 2]
     alone, beside = subject.alone(k), subject.prepare((k, 1), (k, 0))[1]
-    one, other = subspace_of(alone), subspace_of(beside)
+    one, other = prepared(alone), prepared(beside)
     for name, mine, its in (("offset", one.offset, other.offset), ("start", one.start, other.start)):
         if not torch.allclose(mine, its, rtol=1e-3, atol=1e-4):
             raise Broken(

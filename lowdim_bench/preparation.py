@@ -13,7 +13,7 @@ from lowdim_bench.engine import Span, train
 from lowdim_bench.errors import BudgetExceeded, InfrastructureError, MethodFailure
 from lowdim_bench.isolation.method import IsolatedPreparation
 from lowdim_bench.methods import Method, Preparation, Setting, Train, Trained
-from lowdim_bench.parametrizations import AffineSubspace, Pack
+from lowdim_bench.parametrizations import Pack, Parametrization
 from lowdim_bench.problems import Ledger, MeteredProblem, Problem
 from lowdim_bench.records import Trial, Usage
 from lowdim_bench.seeds import derive
@@ -30,7 +30,7 @@ class Prepared:
     problem: MeteredProblem
     running: Preparation | None = None
     wanted: Train | None = None
-    subspace: AffineSubspace | None = None
+    subspace: Parametrization | None = None
     diverged: bool = False
     failure: str = ""
     usage: Usage | None = None
@@ -76,14 +76,17 @@ class Prepared:
         shape, wanted = tuple(request.subspace.map(request.subspace.start).shape), (self.problem.full_dimension,)
         if shape != wanted:
             raise MethodFailure(f"it asked to train a map that ends in shape {shape}; the network has {wanted}")
+        count, examples = self.problem.example_count or 0, request.examples
+        if examples is not None and not 0 <= int(examples.min()) <= int(examples.max()) < count:
+            raise MethodFailure(f"it asked to train on examples that do not lie among the {count} that there are")
 
     def finish(self, subspace: object) -> None:
         """Take what the method ended in, if it is a subspace."""
         self.let_go()
-        if isinstance(subspace, AffineSubspace):
+        if isinstance(subspace, Parametrization):
             self.subspace = subspace
         else:
-            self.fail(MethodFailure(f"it returned a {type(subspace).__name__}; prepare must end in an AffineSubspace"))
+            self.fail(MethodFailure(f"it returned a {type(subspace).__name__}; prepare must end in a parametrization"))
 
 
 def prepare_pack(problem: Problem, task: Task, method: Method, trials: Sequence[Trial]) -> list[Prepared]:
@@ -134,9 +137,11 @@ def _start(problem: Problem, task: Task, method: Method, trial: Trial) -> Prepar
     return item
 
 
-def _pack_key(item: Prepared) -> tuple[int, int, int | None, type]:
-    assert item.wanted is not None
-    return item.wanted.start, item.wanted.stop, item.wanted.snapshot_every, type(item.wanted.subspace.operator)
+def _pack_key(item: Prepared) -> tuple[int, int, int | None, int | None, type]:
+    wanted = item.wanted
+    assert wanted is not None
+    seen = None if wanted.examples is None else len(wanted.examples)
+    return wanted.start, wanted.stop, wanted.snapshot_every, seen, type(wanted.subspace.operator)
 
 
 def _affordable(item: Prepared) -> bool:
@@ -171,7 +176,9 @@ def _train_group(problem: Problem, task: Task, group: Sequence[Prepared]) -> lis
     observer = None
     if first.snapshot_every is not None:
         observer = _Snapshots(first.snapshot_every, [subspace.map(subspace.start) for subspace in subspaces])
-    metered = MeteredProblem(problem, [item.trial.replicate for item in group], [item.ledger for item in group])
+    subsets = [request.examples for request in requests if request.examples is not None]
+    replicates, ledgers = [item.trial.replicate for item in group], [item.ledger for item in group]
+    metered = MeteredProblem(problem, replicates, ledgers, subsets or None)
     rates = [recipe.learning_rate.at(subspace.k) for subspace in subspaces]
     thetas = train(metered, subspaces, recipe, rates, Span(first.start, first.stop), observer)
     answers: list[Trained | None] = []

@@ -39,6 +39,8 @@ class Spending(Spec):
     """Full passes over the training set without a gradient."""
     labels: Count = 0
     """Of preparation: different training examples, and so labels, that were looked at."""
+    data_free_gradients: Count = 0
+    """Gradients of a function of the weights alone, by one forward and one backward pass of one made-up input."""
 
 
 def operations(spent: Spending, forward: int, example_count: int | None) -> int:
@@ -48,19 +50,21 @@ def operations(spent: Spending, forward: int, example_count: int | None) -> int:
     examples, where every gradient is the exact one, `forward` is of the whole problem.
     """
     if example_count is None:
-        return forward * (3 * spent.gradient_evaluations + spent.evaluations)
+        return forward * (3 * (spent.gradient_evaluations + spent.data_free_gradients) + spent.evaluations)
     without_gradient = spent.evaluations * example_count
-    return forward * (3 * (spent.examples - without_gradient) + without_gradient)
+    with_gradient = spent.examples - without_gradient + spent.data_free_gradients
+    return forward * (3 * with_gradient + without_gradient)
 
 
 class Audit(Spec):
     """Degrees of freedom as the harness measured them."""
 
     measured_k: Count
-    """Numerical rank of the map: how many independent directions training could move in."""
+    """Numerical rank of the map, or of the Jacobian of one that is not affine: how many independent directions training could
+    move in at once."""
     rank_evidence: Literal["exact", "sampled"]
-    """exact: the rank of the whole map. sampled: all columns of a random sample were independent, and the map is affine
-    in k numbers, which bounds its rank by k."""
+    """exact: the rank of the whole map. sampled: all columns of a random sample were independent, and the map is affine, or
+    smooth, in k numbers, which bounds its rank by k."""
     affine: bool
     side_information_bits: Annotated[float, Field(ge=0)]
     track: Track
@@ -131,6 +135,9 @@ class TrialResult(Spec):
     futility: tuple[FutilityCall, ...] = ()
     """At most one for each learning-rate multiplier. A run that was given up did not reach its remaining targets."""
     seconds: Annotated[float, Field(ge=0)] = 0.0
+    """On the clock of the worker: its share of the pack's."""
+    cpu_seconds: Annotated[float, Field(ge=0)] | None = None
+    """Processor time of the worker, its share of the pack's; None where an older version did not record it."""
     submitted_code: Usage | None = None
     """What the process of a submission's own code took; None for methods that ship or are installed."""
     certificate: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None

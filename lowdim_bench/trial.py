@@ -15,7 +15,7 @@ from lowdim_bench.certificates import Certificate, Claim
 from lowdim_bench.engine import Span, train
 from lowdim_bench.errors import AuditFailure, CertificateError, MethodFailure
 from lowdim_bench.methods import MethodChoice
-from lowdim_bench.parametrizations import AffineSubspace, Pack
+from lowdim_bench.parametrizations import Pack, Parametrization
 from lowdim_bench.preparation import Prepared, prepare_pack
 from lowdim_bench.problems import Ledger, MeteredProblem, Metrics, Problem
 from lowdim_bench.records import Audit, CurvePoint, FutilityCall, Outcome, Trial, TrialResult
@@ -40,7 +40,7 @@ class _Run:
     """One scored training: a trial at one of the task's learning-rate multipliers."""
 
     trial: Trial
-    subspace: AffineSubspace
+    subspace: Parametrization
     rate: float
     ledger: Ledger
     cold: bool
@@ -63,7 +63,7 @@ def run_pack(
 
     Without `keep` no certificates are made, and the results name none.
     """
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     prepared = prepare_pack(problem, task, isolation.build(method), trials)
     audits: dict[str, Audit] = {}
     runs: list[_Run] = []
@@ -84,10 +84,11 @@ def run_pack(
     for kind in {type(run.subspace.operator): None for run in runs}:  # only maps of one kind can be trained as one pack
         moved |= _train_and_score(problem, task, [run for run in runs if type(run.subspace.operator) is kind])
     seconds = (time.perf_counter() - started) / len(trials)
+    cpu_seconds = (time.process_time() - cpu_started) / len(trials)
     results: list[TrialResult] = []
     for item in prepared:
         own = [run for run in runs if run.trial == item.trial]
-        result = _result(item, audits, own, moved, task, seconds)
+        result = _result(item, audits, own, moved, task, seconds).model_copy(update={"cpu_seconds": cpu_seconds})
         if keep is not None and result.reached(task.ranked_target.name):
             result = _certify(result, _best(own, task), item.seed, problem, task, method, keep)
         results.append(result)
@@ -99,11 +100,12 @@ def _audit(item: Prepared, problem: Problem, task: Task) -> Audit:
         raise MethodFailure(item.failure)
     assert item.subspace is not None
     spent = item.ledger.spent
-    measured = audit.measure(item.subspace, item.trial.k, problem.initial(item.trial.replicate), item.seed, spent)
+    origin = problem.origin(item.trial.replicate, item.seed)
+    measured = audit.measure(item.subspace, item.trial.k, origin, spent)
     if TRACKS.index(measured.track) > TRACKS.index(task.track):
+        reason = "the method saw data before its k-dimensional training" if measured.affine else "its map is not affine"
         raise AuditFailure(
-            f"the method saw data before its k-dimensional training (track '{measured.track}'); "
-            f"task {task.name} admits no more than track '{task.track}'"
+            f"{reason} (track '{measured.track}'); task {task.name} admits no more than track '{task.track}'"
         )
     return measured
 
@@ -242,7 +244,7 @@ def _certify(
     assert success is not None
     assert result.audit is not None
     try:
-        operator, offset, start, tensors = certificates.recipes(run.subspace, problem.initial(run.trial.replicate))
+        operator, offset, start, tensors = certificates.recipes(run.subspace, problem.origin(run.trial.replicate, seed))
         tensors["theta"] = success.theta
         claim = Claim(
             task_digest=task.digest,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lowdim_bench.engine.optimizers import PackOptimizer, build_optimizer
 from lowdim_bench.engine.playback import Player
-from lowdim_bench.parametrizations import AffineSubspace, Pack, stack_starts
+from lowdim_bench.parametrizations import Pack, Parametrization, stack_starts
 from lowdim_bench.problems import MeteredProblem
 from lowdim_bench.specs import Recipe
 
@@ -66,34 +66,34 @@ class _Step:
     def _run(self) -> None:
         weights = self._pack.map(self._theta, self._weights)
         _, gradient = self._problem.loss_and_gradient(weights, self._examples)
-        self._optimizer.step(self._theta, self._pack.pull_back(gradient), self._rate)
+        self._optimizer.step(self._theta, self._pack.pull_back(self._theta, gradient), self._rate)
 
 
 @torch.no_grad()
 def train(
     problem: MeteredProblem,
-    subspaces: Sequence[AffineSubspace],
+    parametrizations: Sequence[Parametrization],
     recipe: Recipe,
     rates: Sequence[float],
     span: Span,
     observer: Observer | None = None,
 ) -> list[Tensor]:
-    """Train P trials, row i within subspaces[i] at learning rate rates[i]; returns each theta (k_i,) as it was left.
+    """Train P trials, row i within parametrizations[i] at learning rate rates[i]; returns each theta (k_i,) as it was left.
 
     On a CPU, trials that together are larger than its caches are trained some at a time, each to its end, and the observer is
     shown only those. A row whose loss or theta is no longer finite trains on harmlessly as NaN: whoever looks at it sees that.
     """
     thetas: list[Tensor] = []
-    for rows in _groups(subspaces, problem.full_dimension):
-        some, own = [subspaces[row] for row in rows], [rates[row] for row in rows]
+    for rows in _groups(parametrizations, problem.full_dimension):
+        some, own = [parametrizations[row] for row in rows], [rates[row] for row in rows]
         thetas += _train_together(problem.rows(rows), some, recipe, own, span, observer, rows)
     return thetas
 
 
-def _groups(subspaces: Sequence[AffineSubspace], full_dimension: int) -> list[range]:
+def _groups(parametrizations: Sequence[Parametrization], full_dimension: int) -> list[range]:
     """Rows to train side by side, as equally many at a time as can be."""
-    total, size = len(subspaces), max(1, _NUMBERS_AT_ONCE // full_dimension)
-    if subspaces[0].offset.device.type != "cpu" or subspaces[0].operator.shared:
+    total, size = len(parametrizations), max(1, _NUMBERS_AT_ONCE // full_dimension)
+    if parametrizations[0].offset.device.type != "cpu" or parametrizations[0].operator.shared:
         size = total
     count = -(-total // size)
     return [range(total * group // count, total * (group + 1) // count) for group in range(count)]
@@ -101,7 +101,7 @@ def _groups(subspaces: Sequence[AffineSubspace], full_dimension: int) -> list[ra
 
 def _train_together(
     problem: MeteredProblem,
-    subspaces: Sequence[AffineSubspace],
+    parametrizations: Sequence[Parametrization],
     recipe: Recipe,
     rates: Sequence[float],
     span: Span,
@@ -109,12 +109,12 @@ def _train_together(
     names: Sequence[int],
 ) -> list[Tensor]:
     """`train` for one group; `names` (P,) is what the observer knows its rows by."""
-    pack = Pack.of(subspaces)
-    theta = stack_starts(subspaces).clone()
+    pack = Pack.of(parametrizations)
+    theta = stack_starts(parametrizations).clone()
     optimizer = build_optimizer(recipe.optimizer, theta)
     order = problem.batch_order(recipe.batch_size)
     rate = torch.tensor(list(rates), dtype=theta.dtype, device=theta.device).unsqueeze(1)
-    rows = list(range(len(subspaces)))
+    rows = list(range(len(parametrizations)))
     finished: dict[int, Tensor] = {}
     metered = problem
     run = _Step(metered, pack, optimizer, theta, rate)
@@ -139,7 +139,7 @@ def _train_together(
         run = _Step(metered, pack, optimizer, theta, rate)
         rows = [rows[place] for place in kept.tolist()]
     finished |= {row: theta[place] for place, row in enumerate(rows)}
-    return [finished[row][: subspace.k].clone() for row, subspace in enumerate(subspaces)]
+    return [finished[row][: one.k].clone() for row, one in enumerate(parametrizations)]
 
 
 def _schedule(recipe: Recipe, step: int) -> float:

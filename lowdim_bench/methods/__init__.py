@@ -32,13 +32,35 @@ __all__ = [
 ]
 
 METHODS = {
+    "bias_only": "bias_only:BiasOnly",
     "burn_in_subspace": "burn_in_subspace:BurnInSubspace",
+    "data_diet_imp": "data_diet_imp:DataDietImp",
     "dense": "dense:Dense",
+    "erk_mask": "erk_mask:ErkMask",
+    "fish_mask": "fish_mask:FishMask",
+    "grasp_mask": "grasp_mask:GraspMask",
+    "hashed_nets": "hashed_nets:HashedNets",
     "imp": "imp:IterativeMagnitudePruning",
+    "initial_magnitude_mask": "initial_magnitude_mask:InitialMagnitudeMask",
+    "landscape_imp": "landscape_imp:LandscapeImp",
+    "last_layer_only": "last_layer_only:LastLayerOnly",
+    "layerwise_random_mask": "layerwise_random_mask:LayerwiseRandomMask",
+    "lora": "lora:LowRankAdaptation",
     "lottery_subspace": "lottery_subspace:LotterySubspace",
+    "low_rank": "low_rank:LowRankTraining",
+    "nola": "nola:RandomBasisAdaptation",
+    "normalization_only": "normalization_only:NormalizationOnly",
     "one_shot_magnitude": "one_shot_magnitude:OneShotMagnitude",
     "random_mask": "random_mask:RandomMask",
     "random_subspace": "random_subspace:RandomSubspace",
+    "rigl_mask": "rigl_mask:RiglMask",
+    "said": "said:StructureAwareSubspace",
+    "set_mask": "set_mask:SetMask",
+    "snip_mask": "snip_mask:SnipMask",
+    "synflow_mask": "synflow_mask:SynflowMask",
+    "tensor_train": "tensor_train:TensorTrainTraining",
+    "vera": "vera:VectorBasedAdaptation",
+    "width": "width:Width",
 }
 """Name to module and class within this package; imported when asked for."""
 

@@ -1,4 +1,4 @@
-"""What a method is: hyperparameters, and a preparation that ends in an affine subspace of k dimensions."""
+"""What a method is: hyperparameters, and a preparation that ends in a parametrization by k numbers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lowdim_bench.parametrizations import AffineSubspace
-from lowdim_bench.problems import Block, MeteredProblem
+from lowdim_bench.parametrizations import Parametrization
+from lowdim_bench.problems import Block, MeteredProblem, Origin
 from lowdim_bench.specs import Recipe, Spec
 
 
@@ -18,11 +18,13 @@ from lowdim_bench.specs import Recipe, Spec
 class Train:
     """A method's request: train within a subspace, by the task's full-training recipe, from step `start` to step `stop`."""
 
-    subspace: AffineSubspace
+    subspace: Parametrization
     start: int
     stop: int
     snapshot_every: int | None = None
     """Keep the weights every so many steps, the first ones before any step."""
+    examples: Tensor | None = None
+    """(n,): the only training examples that are to be seen, by their indices; None for all."""
 
     def __post_init__(self) -> None:
         numbers = (self.start, self.stop, 1 if self.snapshot_every is None else self.snapshot_every)
@@ -32,6 +34,8 @@ class Train:
             raise ValueError(f"asked to train from step {self.start} up to step {self.stop}; start must lie below stop")
         if numbers[2] < 1:
             raise ValueError(f"snapshot_every is {self.snapshot_every}; it must be at least 1")
+        if self.examples is not None and (self.examples.ndim != 1 or not self.examples.numel()):
+            raise ValueError(f"examples have shape {tuple(self.examples.shape)}; a training sees (n,), n at least 1")
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Trained:
     snapshots: tuple[Tensor, ...] = ()
 
 
-Preparation = Generator[Train, Trained, AffineSubspace]
+Preparation = Generator[Train, Trained, Parametrization]
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,11 @@ class Setting:
         """Initial weights (D,) of the trial's replicate."""
         return self.problem.initial()
 
+    @property
+    def origin(self) -> Origin:
+        """What the trial is given before it has seen any data: masks drawn from it cost no side information."""
+        return Origin(self.problem.blocks, self.initial, self.seed, self.problem.synaptic_flow)
+
 
 class Method(Spec, ABC):
     """A method. Its fields are its hyperparameters, validated by Pydantic and part of its digest.
@@ -78,6 +87,12 @@ class Method(Spec, ABC):
     """One line for people: what it does."""
     source: ClassVar[str]
     """Where it is defined in the literature."""
+    freedom: ClassVar[str] = "k numbers"
+    """What the k numbers are."""
+    side_information: ClassVar[str] = "as measured"
+    """What its subspace tells beyond what a trial is given: the audit puts it in bits."""
+    data_seen: ClassVar[str] = "as measured"
+    """What it looks at before the k-dimensional training: the ledger puts it in examples."""
 
     def k_range(self, blocks: Sequence[Block]) -> tuple[int, int]:
         """The smallest and the largest k that it can prepare for a network of these blocks (D = blocks[-1].stop)."""
@@ -88,5 +103,5 @@ class Method(Spec, ABC):
         return False
 
     @abstractmethod
-    def prepare(self, setting: Setting) -> AffineSubspace | Preparation:
+    def prepare(self, setting: Setting) -> Parametrization | Preparation:
         """The subspace of `setting.k` dimensions in which the harness trains and counts."""

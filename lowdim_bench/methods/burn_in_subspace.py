@@ -17,6 +17,9 @@ class BurnInSubspace(Method):
 
     summary: ClassVar[str] = "random affine subspace through briefly trained weights"
     source: ClassVar[str] = "Larsen et al. 2022 (arXiv 2107.05802)"
+    freedom: ClassVar[str] = "k coordinates of a random subspace"
+    side_information: ClassVar[str] = "the weights after burn-in"
+    data_seen: ClassVar[str] = "`burn_in_steps` mini-batches"
 
     burn_in_steps: Annotated[int, Field(ge=1)] = 64
     operator: OperatorName = "auto"

@@ -16,6 +16,9 @@ class Dense(Method):
 
     summary: ClassVar[str] = "train all D parameters (control, not ranked)"
     source: ClassVar[str] = "ordinary training"
+    freedom: ClassVar[str] = "all D parameters"
+    side_information: ClassVar[str] = "none"
+    data_seen: ClassVar[str] = "none"
 
     def k_range(self, blocks: Sequence[Block]) -> tuple[int, int]:
         return blocks[-1].stop, blocks[-1].stop

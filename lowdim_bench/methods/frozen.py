@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 import zlib
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -19,6 +21,23 @@ ENTRY = "method.py"
 LARGEST = 2**20
 """Bytes that all files of a submission may have together."""
 MOST_FILES = 64
+_PINNED = re.compile(
+    r"(?P<name>[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)==[0-9][A-Za-z0-9.+!]*(?P<hashes>( --hash=sha256:[0-9a-f]{64})*)"
+)
+
+
+def check_requirements(requirements: Sequence[str]) -> list[str]:
+    """The names of the packages. Raises ValueError for one that is not `name==version`, with or without ` --hash=sha256:...` of
+    the wheels that may be installed, and where only some have hashes: pip takes them for all or for none."""
+    found = [(requirement, _PINNED.fullmatch(requirement)) for requirement in requirements]
+    for requirement, match in found:
+        if match is None:  # so that none is taken for an option or an address
+            raise ValueError(f"requirement {requirement!r} is not pinned; write name==version [--hash=sha256:...]")
+    hashed = [bool(match["hashes"]) for _, match in found if match]
+    if any(hashed) and not all(hashed):
+        bare = requirements[hashed.index(False)]
+        raise ValueError(f"requirement {bare!r} has no --hash, and others have; give them to all, or to none")
+    return [match["name"] for _, match in found if match]
 
 
 class FrozenCode(Spec):
@@ -27,7 +46,7 @@ class FrozenCode(Spec):
     files: Annotated[dict[str, str], Field(min_length=1, max_length=MOST_FILES)]
     """Relative POSIX path to content in base64; `method.py` is among them."""
     requirements: tuple[str, ...] = ()
-    """Pinned packages, `name==version`, installed from wheels for the process that runs the code."""
+    """Pinned packages, as `check_requirements` admits them, installed from wheels for the process that runs the code."""
 
     @field_validator("files")
     @classmethod

@@ -23,6 +23,9 @@ class LotterySubspace(Method):
 
     summary: ClassVar[str] = "top principal directions of a full training trajectory, from the initial weights"
     source: ClassVar[str] = "Larsen et al. 2022 (arXiv 2107.05802)"
+    freedom: ClassVar[str] = "k coordinates of a trained subspace"
+    side_information: ClassVar[str] = "a basis of D k numbers"
+    data_seen: ClassVar[str] = "a full training"
 
     increments: Annotated[int, Field(ge=1)] = 128
     stride: Annotated[int, Field(ge=1)] = 4

@@ -20,6 +20,9 @@ class OneShotMagnitude(Method):
 
     summary: ClassVar[str] = "keep the k largest trained weights in one step, rewound"
     source: ClassVar[str] = "Han et al. 2015 (arXiv 1506.02626); the lottery tickets of Larsen et al. 2022's code"
+    freedom: ClassVar[str] = "the k kept weights"
+    side_information: ClassVar[str] = "a mask; with rewinding, the weights of that step"
+    data_seen: ClassVar[str] = "one full training"
 
     rewind_step: Annotated[int, Field(ge=0)] = 0
     scope: Scope = "all"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lowdim_bench.parametrizations import Coordinates
+from lowdim_bench.methods.base import Setting, Train, Trained
+from lowdim_bench.parametrizations import AffineSubspace, Coordinates
 from lowdim_bench.problems import Block
 
 Scope = Literal["all", "weights"]
@@ -40,6 +41,40 @@ def largest(scores: Tensor, count: int, among: Tensor, protected: Tensor) -> Coo
     ranked = torch.where(protected, torch.full_like(scores, math.inf), ranked)
     order = torch.sort(ranked, descending=True, stable=True).indices
     return Coordinates(order[:count], len(scores))
+
+
+def prune_iteratively(
+    setting: Setting, rewound: Tensor, start: int, rate: float, scope: Scope
+) -> Generator[Train, Trained, Coordinates]:
+    """Train survivors from weights (D,) and step `start` to the end of the recipe, prune the smallest, rewind; until k survive.
+
+    Rounds prune equal fractions, at most `rate` each, so that exactly k survive.
+    """
+    protected = always_kept(setting.problem.blocks, scope)
+    kept = Coordinates(torch.arange(setting.full_dimension, device=rewound.device), setting.full_dimension)
+    for count in survivors_by_round(setting.full_dimension, setting.k, rate, int(protected.sum())):
+        subspace = AffineSubspace.masked(rewound, kept)
+        trained = yield Train(subspace, start=start, stop=setting.full_training.steps)
+        kept = largest(trained.weights.abs(), count, members(kept), protected)
+    return kept
+
+
+def members(kept: Coordinates) -> Tensor:
+    """(D,) bool: which coordinates are kept."""
+    alive = torch.zeros(kept.full_dimension, dtype=torch.bool, device=kept.indices.device)
+    alive[kept.indices] = True
+    return alive
+
+
+def shuffled(kept: Coordinates, blocks: Sequence[Block], seed: int) -> Coordinates:
+    """As many coordinates of each tensor, at random places within it."""
+    generator = torch.Generator().manual_seed(seed)
+    alive = members(kept).cpu()
+    places = []
+    for block in blocks:
+        order = block.start + torch.randperm(block.stop - block.start, generator=generator)
+        places.append(order[: int(alive[block.start : block.stop].sum())])
+    return Coordinates(torch.cat(places).to(kept.indices.device), kept.full_dimension)
 
 
 def survivors_by_round(full_dimension: int, k: int, rate: float, protected: int = 0) -> list[int]:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar, final
 
-from lowdim_bench.methods.base import Method, Setting
-from lowdim_bench.parametrizations import AffineSubspace, Coordinates
+from lowdim_bench.methods.drawn_mask import ScopedMask
 
 
 @final
-class RandomMask(Method):
-    """A uniformly random mask over all parameters: the control for every chosen mask."""
+class RandomMask(ScopedMask):
+    """A uniformly random mask over all parameters, or all weights: the control for every chosen mask."""
 
     summary: ClassVar[str] = "uniformly random mask (control for chosen masks)"
     source: ClassVar[str] = "the random-pruning control of Frankle & Carbin 2019 (arXiv 1803.03635)"
+    draw: ClassVar[str] = "uniform"
 
     def nested(self) -> bool:
         return True
-
-    def prepare(self, setting: Setting) -> AffineSubspace:
-        kept = Coordinates.random(setting.k, setting.full_dimension, setting.seed, setting.initial.device)
-        return AffineSubspace.masked(setting.initial, kept)

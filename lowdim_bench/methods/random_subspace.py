@@ -66,6 +66,9 @@ class RandomSubspace(Method):
 
     summary: ClassVar[str] = "random affine subspace through the initial weights"
     source: ClassVar[str] = "Li et al. 2018 (arXiv 1804.08838); Larsen et al. 2022 (arXiv 2107.05802)"
+    freedom: ClassVar[str] = "k coordinates of a random subspace"
+    side_information: ClassVar[str] = "none"
+    data_seen: ClassVar[str] = "none"
 
     operator: OperatorName = "auto"
 

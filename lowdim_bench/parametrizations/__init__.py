@@ -1,12 +1,28 @@
 """Parametrizations: maps from the k numbers that training may change to the D parameters of the network."""
 
-from lowdim_bench.parametrizations.affine import AffineSubspace, Pack, stack_starts
+from collections.abc import Mapping
+
+from lowdim_bench.parametrizations.affine import AffineSubspace
+from lowdim_bench.parametrizations.base import Pack, Parametrization, stack_starts
+from lowdim_bench.parametrizations.factored import (
+    FACTOR_MAPS,
+    BasisAdapters,
+    FactoredWeights,
+    FactorMap,
+    LayerScaledSubspace,
+    LowRank,
+    LowRankUpdate,
+    TensorTrain,
+    VectorAdapters,
+)
+from lowdim_bench.parametrizations.maps import Map
 from lowdim_bench.parametrizations.operators import (
     NESTED_OPERATORS,
     RANDOM_OPERATORS,
     Coordinates,
     DenseBasis,
     FullSpace,
+    LayeredHash,
     Operator,
     SharedGaussian,
     SignedHash,
@@ -14,6 +30,14 @@ from lowdim_bench.parametrizations.operators import (
 )  # fmt: skip
 
 __all__ = [
-    "NESTED_OPERATORS", "RANDOM_OPERATORS", "AffineSubspace", "Coordinates", "DenseBasis", "FullSpace", "Operator", "Pack",
-    "SharedGaussian", "SignedHash", "SubsampledHadamard", "stack_starts",
+    "ADMITTED", "FACTOR_MAPS", "NESTED_OPERATORS", "RANDOM_OPERATORS", "AffineSubspace", "BasisAdapters", "Coordinates",
+    "DenseBasis", "FactorMap", "FactoredWeights", "FullSpace", "LayerScaledSubspace", "LayeredHash", "LowRank",
+    "LowRankUpdate", "Map", "Operator", "Pack", "Parametrization", "SharedGaussian", "SignedHash", "SubsampledHadamard",
+    "TensorTrain", "VectorAdapters", "stack_starts",
 ]  # fmt: skip
+
+ADMITTED: Mapping[type[Parametrization], tuple[type[Map], ...]] = {
+    AffineSubspace: (FullSpace, Coordinates, DenseBasis, LayeredHash, SharedGaussian, SignedHash, SubsampledHadamard),
+    FactoredWeights: tuple(FACTOR_MAPS.values()),
+}
+"""Every parametrization with the maps that it may have: no other is trained, priced, certified or let out of a process."""

@@ -11,9 +11,13 @@ from lowdim_bench.problems.classification import ClassificationProblem
 from lowdim_bench.problems.data import load_arrays
 from lowdim_bench.problems.metering import Ledger, MeteredProblem
 from lowdim_bench.problems.networks import Block, build_network
+from lowdim_bench.problems.networks.pixels import build_pixel_network
+from lowdim_bench.problems.origin import Origin
+from lowdim_bench.problems.pixel_labelling import PixelProblem
 from lowdim_bench.problems.quadratic import QuadraticProblem
+from lowdim_bench.problems.quadratic_networks import QuadraticNetworkProblem, network_blocks
 from lowdim_bench.specs import Task
-from lowdim_bench.specs.problem import Classification
+from lowdim_bench.specs.problem import Classification, PixelLabelling, QuadraticNetwork, QuadraticWell
 
 __all__ = [
     "BatchOrder",
@@ -21,6 +25,7 @@ __all__ = [
     "Ledger",
     "MeteredProblem",
     "Metrics",
+    "Origin",
     "Problem",
     "build",
     "forward_operations",
@@ -31,23 +36,39 @@ __all__ = [
 
 def build(task: Task, arrays: Mapping[str, np.ndarray], device: str = "cpu") -> Problem:
     """The problem of a task on a device, from the arrays that `load_arrays` gave. Raises `UserError` on a misfit."""
-    if isinstance(task.problem, Classification):
-        return ClassificationProblem(task, arrays, torch.device(device))
-    return QuadraticProblem(task, torch.device(device))
+    match task.problem:
+        case Classification():
+            return ClassificationProblem(task, arrays, torch.device(device))
+        case PixelLabelling():
+            return PixelProblem(task, arrays, torch.device(device))
+        case QuadraticNetwork():
+            return QuadraticNetworkProblem(task, torch.device(device))
+        case QuadraticWell():
+            return QuadraticProblem(task, torch.device(device))
 
 
 def layout(task: Task, arrays: Mapping[str, np.ndarray]) -> tuple[Block, ...]:
     """The blocks of a task's network, without copying its data; the full dimension is `layout(...)[-1].stop`."""
-    if isinstance(task.problem, Classification):
-        classes = int(arrays["y_train"].max()) + 1
-        return build_network(task.problem.network, arrays["x_train"].shape[1:], classes).blocks
-    return QuadraticProblem(task, torch.device("cpu")).blocks
+    match task.problem:
+        case Classification():
+            classes = int(arrays["y_train"].max()) + 1
+            return build_network(task.problem.network, arrays["x_train"].shape[1:], classes).blocks
+        case PixelLabelling():
+            return build_pixel_network(task.problem.network, task.problem.data.side).blocks
+        case QuadraticNetwork():
+            return network_blocks(task.problem)
+        case QuadraticWell():
+            return QuadraticProblem(task, torch.device("cpu")).blocks
 
 
 def forward_operations(task: Task, arrays: Mapping[str, np.ndarray]) -> int:
-    """Floating-point operations of the loss at one example, or of a whole well: products and convolutions, as torch counts
-    them (a multiplication and an addition are two)."""
-    if not isinstance(task.problem, Classification):
+    """Floating-point operations of the loss at one example, or of a whole problem without examples: products and
+    convolutions, as torch counts them (a multiplication and an addition are two)."""
+    if isinstance(task.problem, PixelLabelling):
+        return 2 * task.problem.multiply_accumulates
+    if isinstance(task.problem, QuadraticNetwork):
+        return 2 * task.problem.loss_multiplications
+    if isinstance(task.problem, QuadraticWell):
         return 2 * task.problem.dimension**2
     shape = arrays["x_train"].shape[1:]
     network = build_network(task.problem.network, shape, int(arrays["y_train"].max()) + 1)

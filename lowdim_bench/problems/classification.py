@@ -45,6 +45,15 @@ class ClassificationProblem(Problem):
     def train_metrics(self, weights: Tensor) -> Metrics:
         return Metrics(*self.network.measure(weights, self.inputs, self.labels))
 
+    def hessian_vector(self, weights: Tensor, vectors: Tensor, examples: Tensor | None) -> Tensor:
+        return self.network.hessian_vector(weights, vectors, self.inputs, self.labels, examples)
+
+    def error_norms(self, weights: Tensor) -> Tensor:
+        return self.network.error_norms(weights, self.inputs, self.labels)
+
+    def synaptic_flow(self, weights: Tensor) -> Tensor:
+        return self.network.synaptic_flow(weights, self.inputs.shape[1:])
+
     def test_accuracy(self, weights: Tensor) -> Tensor:
         return self.network.measure(weights, self._test_inputs, self._test_labels)[1]
 

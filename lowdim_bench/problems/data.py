@@ -12,18 +12,21 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from lowdim_bench.errors import UserError
+from lowdim_bench.problems.pixel_data import edge_connected_pixels
 from lowdim_bench.specs import Task
-from lowdim_bench.specs.problem import ArraysData, Classification, Data, DigitsData, TorchvisionData
+from lowdim_bench.specs.problem import ArraysData, Classification, Data, DigitsData, PixelLabelling, TorchvisionData
 
 Arrays = dict[str, np.ndarray]
 
 
 def load_arrays(task: Task, data_root: Path) -> Arrays:
-    """The arrays of a task's data; empty for a problem without data.
+    """The arrays of a task's data; empty for a problem without data, or whose data is made with it.
 
     Images come as N x channels x height x width, labels as int64. Downloads what torchvision can download. Raises
     `UserError` where data is missing, cannot be fetched, is not what its SHA-256 says, or does not fit together.
     """
+    if isinstance(task.problem, PixelLabelling):
+        return edge_connected_pixels(task.problem.data)
     if not isinstance(task.problem, Classification):
         return {}
     data: Data = task.problem.data

@@ -16,7 +16,8 @@ from lowdim_bench.records import Spending
 class Ledger:
     """Counts what one trial spends in one phase; refuses what goes beyond a limit.
 
-    A gradient on a batch and a pass over all examples without one each count as one evaluation towards `limit`. With
+    A gradient on a batch, a pass over all examples without one, and a gradient without data each count as one evaluation
+    towards `limit`. With
     `example_count` it also tells how many different examples were looked at.
     """
 
@@ -25,6 +26,7 @@ class Ledger:
         self._gradients = 0
         self._examples = 0
         self._evaluations = 0
+        self._data_free = 0
         self._seen = None if example_count is None else torch.zeros(example_count, dtype=torch.bool)
 
     @property
@@ -34,7 +36,7 @@ class Ledger:
 
     def check(self, count: int) -> None:
         """Raises `BudgetExceeded` where `count` more evaluations are not allowed."""
-        asked = self._gradients + self._evaluations + count
+        asked = self._gradients + self._evaluations + self._data_free + count
         if self._limit is not None and asked > self._limit:
             raise BudgetExceeded(
                 f"it asked for {asked} gradient and full evaluations; the task allows {self._limit} a trial"
@@ -57,6 +59,11 @@ class Ledger:
         self._examples += examples
         self._see(None)
 
+    def charge_data_free(self) -> None:
+        """Write down a gradient that looks at no data. Raises `BudgetExceeded` beforehand."""
+        self.check(1)
+        self._data_free += 1
+
     def _see(self, which: Tensor | None) -> None:
         if self._seen is not None:
             self._seen[slice(None) if which is None else which.cpu()] = True
@@ -68,14 +75,23 @@ class Ledger:
             examples=self._examples,
             evaluations=self._evaluations,
             labels=0 if self._seen is None else int(self._seen.sum()),
+            data_free_gradients=self._data_free,
         )
 
 
 class MeteredProblem:
     """A problem as P trials see it, one ledger a trial. The only way to a gradient, so none goes uncounted."""
 
-    def __init__(self, problem: Problem, replicates: Sequence[int], ledgers: Sequence[Ledger]) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        replicates: Sequence[int],
+        ledgers: Sequence[Ledger],
+        subsets: Sequence[Tensor] | None = None,
+    ) -> None:
+        """`subsets`: the only examples (n,) that each trial's order is to hold, equally many for all; None for all."""
         self._problem = problem
+        self._subsets = subsets
         self.replicates = tuple(replicates)
         self.ledgers = tuple(ledgers)
 
@@ -99,15 +115,34 @@ class MeteredProblem:
 
     def batch_order(self, batch_size: int | None) -> BatchOrder:
         """The order of examples of these trials."""
-        return BatchOrder(self._problem, self.replicates, batch_size)
+        return BatchOrder(self._problem, self.replicates, batch_size, self._subsets)
 
     def loss_and_gradient(self, weights: Tensor, examples: Tensor | None) -> tuple[Tensor, Tensor]:
         """Loss (P,) and gradient (P, D) at weights (P, D); charged to every row's ledger."""
-        self._check_rows(weights)
-        if examples is not None and (examples.ndim != 2 or len(examples) != len(weights)):
-            raise ValueError(f"examples have shape {tuple(examples.shape)}; these trials take ({len(weights)}, B)")
+        self._check_rows(weights, examples)
         self.charge(examples)
         return self._problem.loss_and_gradient(weights, examples)
+
+    def hessian_vector(self, weights: Tensor, vectors: Tensor, examples: Tensor | None) -> Tensor:
+        """Products (P, D) of the Hessian at weights (P, D) with vectors (P, D); charged as the two gradients they cost."""
+        self._check_rows(weights, examples)
+        self._check_rows(vectors)
+        for _ in range(2):
+            self.charge(examples)
+        return self._problem.hessian_vector(weights, vectors, examples)
+
+    def error_norms(self, weights: Tensor) -> Tensor:
+        """|softmax - one-hot label| (P, N) of every training example at weights (P, D); charged as a full evaluation."""
+        self._check_rows(weights)
+        self._charge_evaluation()
+        return self._problem.error_norms(weights)
+
+    def synaptic_flow(self, weights: Tensor) -> Tensor:
+        """|w| dR/d|w| (D,) at weights (D,), see `Problem.synaptic_flow`; charged to the first trial as a data-free gradient."""
+        if weights.shape != (self.full_dimension,):
+            raise ValueError(f"weights have shape {tuple(weights.shape)}; the network takes ({self.full_dimension},)")
+        self.ledgers[0].charge_data_free()
+        return self._problem.synaptic_flow(weights)
 
     def charge(self, examples: Tensor | None) -> None:
         """Write down a gradient of the examples (P, B), or of all for None, in every row's ledger.
@@ -123,15 +158,26 @@ class MeteredProblem:
     def train_metrics(self, weights: Tensor) -> Metrics:
         """Metrics on the full training set at weights (P, D); charged to every row's ledger."""
         self._check_rows(weights)
-        for ledger in self.ledgers:
-            ledger.charge_evaluation(self._problem.example_count or 0)
+        self._charge_evaluation()
         return self._problem.train_metrics(weights)
 
     def rows(self, rows: Sequence[int]) -> MeteredProblem:
         """The same problem for some of the trials."""
-        return MeteredProblem(self._problem, [self.replicates[r] for r in rows], [self.ledgers[r] for r in rows])
+        return MeteredProblem(
+            self._problem,
+            [self.replicates[r] for r in rows],
+            [self.ledgers[r] for r in rows],
+            None if self._subsets is None else [self._subsets[r] for r in rows],
+        )
 
-    def _check_rows(self, weights: Tensor) -> None:
+    def _charge_evaluation(self) -> None:
+        for ledger in self.ledgers:
+            ledger.charge_evaluation(self._problem.example_count or 0)
+
+    def _check_rows(self, weights: Tensor, examples: Tensor | None = None) -> None:
+        """Raises ValueError where weights or examples are not one row a trial."""
+        if examples is not None and (examples.ndim != 2 or len(examples) != len(weights)):
+            raise ValueError(f"examples have shape {tuple(examples.shape)}; these trials take ({len(weights)}, B)")
         # One ledger a row, or a thousand gradients could be had for the price of one.
         if weights.shape != (len(self.ledgers), self.full_dimension):
             wanted = (len(self.ledgers), self.full_dimension)

@@ -75,5 +75,12 @@ class QuadraticProblem(Problem):
         wide = weights.double()
         return Metrics(((wide @ self.hessian.double()) * wide).sum(dim=1).cpu() / self.unit, None)
 
+    def hessian_vector(self, weights: Tensor, vectors: Tensor, examples: Tensor | None) -> Tensor:
+        return vectors @ self.hessian * (2 / self.unit)
+
+    def synaptic_flow(self, weights: Tensor) -> Tensor:
+        """As of one layer with one output: each weight's own magnitude."""
+        return weights.detach().cpu().double().abs()
+
     def test_accuracy(self, weights: Tensor) -> None:
         return None

@@ -1,4 +1,4 @@
-"""What is trained: data, network, and the quadratic wells whose thresholds are known."""
+"""What is trained: data and network of every kind of problem, and the quadratic wells whose thresholds are known."""
 
 from __future__ import annotations
 
@@ -122,4 +122,132 @@ class QuadraticWell(Spec):
     radius: PositiveFloat = 1.0
 
 
-Problem = Annotated[Classification | QuadraticWell, Field(discriminator="kind")]
+class PlantedPolynomial(Spec):
+    """Values of a planted polynomial at x in R^d, where x_0 = 1 and the others are N(0, 1/d); drawn from its own digest.
+
+    Of degree 2 it is x'Ax, A = W' diag(s) W. identity: W = I, s = 1. mixed_signs: W = I, half of s = -1. gaussian: W is d x d
+    with N(0, 1/d) entries, s random signs. low_rank: as gaussian, with `rank` rows. random_labels: values N(0, 1) that no
+    polynomial gives. Of degree 4 it is s'(W2 V (Wx)^2)^2, squares by coordinate, W2 like W, V Gaussian or the identity.
+    """
+
+    planted: Literal["identity", "mixed_signs", "gaussian", "low_rank", "random_labels"]
+    degree: Literal[2, 4] = 2
+    dimension: Annotated[int, Field(ge=2, le=32)]
+    examples: Annotated[int, Field(ge=1, le=100_000)]
+    rank: PositiveInt = 2
+    draw: Annotated[int, Field(ge=0)] = 0
+    """Another number draws other data of the same kind."""
+
+
+class QuadraticNetwork(Spec):
+    """Squared error of a network of quadratic units, above that of the best polynomial.
+
+    Kazemipour, Larsen & Druckmann 2020 (arXiv 2001.00098).
+    One quadratic layer is y(x) = sum_k v_k (q_k . x)^2 over `hidden` units. Two of them, with a linear layer between, have
+    d * hidden units, `hidden` linear outputs, `hidden` units, one output: y is then of degree 4. The loss is
+    mean (y(x) - y)^2 / mean y^2 less its least-squares optimum over all homogeneous polynomials of that degree.
+    norm: a multiple of the squared norm of a layer's input is added to each of its outputs, one trained number each.
+    orthogonal: penalty * |Q'Q - I|^2 of each layer's q_k is added to what is trained, but not to the loss that counts.
+    """
+
+    kind: Literal["quadratic_network"]
+    data: PlantedPolynomial
+    quadratic_layers: Literal[1, 2] = 1
+    hidden: Annotated[int, Field(ge=1, le=512)]
+    variant: Literal["plain", "norm", "orthogonal"] = "plain"
+    penalty: PositiveFloat = 1.0
+
+    @property
+    def loss_multiplications(self) -> int:
+        """Of one exact loss over all examples: the coefficients of the network's polynomial, and how far the best ones are."""
+        d, hidden = self.data.dimension, self.hidden
+        second = d * (d + 1) // 2
+        if self.quadratic_layers == 1:
+            return hidden * d * d + second**2
+        fourth = second * (d + 2) * (d + 3) // 12
+        return hidden**2 * d**3 + hidden**2 * second + hidden * second**2 + fourth**2
+
+
+class EdgeConnectedPixels(Spec):
+    """Binary images, in which each pixel is labelled that is on and connected to the border through pixels that are on.
+
+    Larsen & Druckmann 2022 (doi 10.1371/journal.pcbi.1010227), task 1. Random walks start at seed pixels; then most border
+    pixels are taken off again, which leaves distractors: pixels on, but not connected. The path length of a pixel is the
+    number of pixels on the shortest path from the border to it, itself included, and that of an image the longest of them:
+    each of 1..`longest_path` is equally frequent. Drawn from its own digest.
+    """
+
+    kind: Literal["edge_connected_pixels"]
+    side: Annotated[int, Field(ge=3, le=64)]
+    longest_path: Annotated[int, Field(ge=1, le=255)]
+    train_examples: PositiveInt
+    test_examples: PositiveInt
+    draw: Annotated[int, Field(ge=0)] = 0
+    """Another number draws other data of the same kind."""
+
+
+class PixelFeedForward(Spec):
+    """`layers` hidden layers of `width` units (as many as pixels where that is null), then one output a pixel; tanh throughout.
+
+    `input_every`: the image is added, through weights of its own, to every so many-th hidden layer after the first.
+    """
+
+    kind: Literal["pixel_feed_forward"]
+    layers: Annotated[int, Field(ge=1, le=64)]
+    width: PositiveInt | None = None
+    activation: Literal["tanh", "relu"] = "tanh"
+    input_every: PositiveInt | None = None
+
+
+class PixelRecurrent(Spec):
+    """One unit a pixel: u <- tanh(s * (W u + V x + b)), `steps` times with the same weights, s a trained gain.
+
+    dense: W and V are full, u starts at 0, a dense layer reads it out. square5: W joins pixels at most two rows and two columns
+    apart. grid: W joins an inner pixel to its four neighbours, border pixels see the image alone. These two have a diagonal V,
+    u starts at -1 and is itself the output; absent connections are no parameters. `layers` feed-forward layers with as many
+    units as pixels may stand before (a hybrid). Shared weights are one number however often they are used.
+    """
+
+    kind: Literal["pixel_recurrent"]
+    connections: Literal["dense", "square5", "grid"]
+    steps: Annotated[int, Field(ge=1, le=256)]
+    layers: Annotated[int, Field(ge=0, le=16)] = 0
+
+
+class PixelLabelling(Spec):
+    """Mean squared error of one tanh output a pixel against labels of -1 and 1.
+
+    `accuracy` says what train_accuracy and test accuracy are. whole_image: the share of images without a wrong pixel.
+    path_and_distractor: the mean of the shares of path pixels and of distractor pixels that are right; copying the image has
+    1/2. The share of path pixels alone would call the copy perfect.
+    """
+
+    kind: Literal["pixel_labelling"]
+    data: EdgeConnectedPixels
+    network: Annotated[PixelFeedForward | PixelRecurrent, Field(discriminator="kind")]
+    accuracy: Literal["whole_image", "path_and_distractor"] = "whole_image"
+
+    @property
+    def sequential_steps(self) -> int:
+        """Layers and recurrent steps that have to wait for each other before an image is labelled."""
+        network = self.network
+        if isinstance(network, PixelFeedForward):
+            return network.layers + 1
+        return network.layers + network.steps + (network.connections == "dense")
+
+    @property
+    def multiply_accumulates(self) -> int:
+        """Multiplications with a weight that labelling one image takes; a shared weight counts as often as it is used."""
+        network, pixels = self.network, self.data.side**2
+        if isinstance(network, PixelFeedForward):
+            width, every = network.width or pixels, network.input_every
+            with_image = 2 + ((network.layers - 1) // every if every else 0)
+            return with_image * pixels * width + (network.layers - 1) * width**2
+        before = network.layers * pixels**2
+        if network.connections == "dense":
+            return before + (network.steps + 2) * pixels**2
+        joined = {"grid": 4 * (self.data.side - 2) ** 2, "square5": (5 * self.data.side - 6) ** 2}
+        return before + network.steps * joined[network.connections] + pixels
+
+
+Problem = Annotated[Classification | QuadraticWell | QuadraticNetwork | PixelLabelling, Field(discriminator="kind")]

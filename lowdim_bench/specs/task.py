@@ -190,8 +190,9 @@ class Task(Spec):
         levels = [target.level if target.at_least is not None else -target.level for target in self.targets]
         if any(easier >= harder for easier, harder in pairwise(levels)):
             raise ValueError("targets must go strictly from easy to hard; the last one is ranked")
-        if self.problem.kind == "quadratic_well" and self.ranked_target.metric != "train_loss":
-            raise ValueError("a quadratic well has no accuracy: use train_loss")
+        without_accuracy = {"quadratic_well": "a quadratic well", "quadratic_network": "a quadratic network"}
+        if self.problem.kind in without_accuracy and self.ranked_target.metric != "train_loss":
+            raise ValueError(f"{without_accuracy[self.problem.kind]} has no accuracy: use train_loss")
         if self.full_training.learning_rate.multipliers != (1.0,):
             raise ValueError("full_training takes no multipliers: only the k-dimensional training is tuned")
         return self
@@ -200,8 +201,9 @@ class Task(Spec):
     def _futility_applies(self) -> Self:
         if self.futility is None:
             return self
-        if self.problem.kind == "quadratic_well":
-            raise ValueError("futility is for classification: the rule is not proven for quadratic wells; leave it out")
+        if self.problem.kind != "classification":
+            others = self.problem.kind.replace("_", " ") + "s"
+            raise ValueError(f"futility is for classification: the rule is not proven for {others}; leave it out")
         if self.ranked_target.metric != "train_loss":
             raise ValueError("futility extrapolates the loss: it takes train_loss targets, so leave it out here")
         if self.targets[-1].level <= 0:

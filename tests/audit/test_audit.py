@@ -25,6 +25,7 @@ from lowdim_bench.parametrizations import (
     SubsampledHadamard,
     operators,
 )
+from lowdim_bench.problems import Block, Origin
 from lowdim_bench.records import Audit, Spending
 
 CPU = torch.device("cpu")
@@ -33,6 +34,15 @@ SEED = 77
 INITIAL = torch.randn(D, generator=torch.Generator().manual_seed(1))
 INITIAL[::8] = 0.0  # biases start at zero
 ZERO = torch.zeros(D)
+
+
+def origin(initial: Tensor) -> Origin:
+    """Of a network that is one layer."""
+    size = len(initial)
+    return Origin((Block("w", "weight", (size,), 0, size),), initial, SEED, torch.abs)
+
+
+ORIGIN = origin(INITIAL)
 NONE = Spending()
 
 
@@ -48,7 +58,7 @@ def measure(
     start: Tensor | None = None,
 ) -> Audit:
     subspace = AffineSubspace(offset, operator) if start is None else AffineSubspace(offset, operator, start)
-    return audit.measure(subspace, operator.k if k is None else k, INITIAL, SEED, spent)
+    return audit.measure(subspace, operator.k if k is None else k, ORIGIN, spent)
 
 
 def bits(operator: Operator, offset: Tensor = INITIAL) -> float:
@@ -81,11 +91,11 @@ def test_a_subspace_of_the_trials_seed_through_initial_weights_is_free(kind: str
 def test_a_method_that_trains_everything_is_found_out_whatever_k_it_claims(k: int) -> None:
     full = AffineSubspace.full_space(INITIAL)
     with pytest.raises(AuditFailure, match=f"the trial allows k = {k} numbers, but the method prepared {D}"):
-        audit.measure(full, k, INITIAL, SEED, NONE)
+        audit.measure(full, k, ORIGIN, NONE)
     claiming = FullSpace(D)
     claiming.k = k
     with pytest.raises(AuditFailure, match=r"cannot be evaluated|has rank 40, more than|ends in"):
-        audit.measure(AffineSubspace(ZERO, claiming), k, INITIAL, SEED, NONE)
+        audit.measure(AffineSubspace(ZERO, claiming), k, ORIGIN, NONE)
 
 
 @pytest.mark.parametrize("prepared", [4, 6])
@@ -106,7 +116,7 @@ def test_a_k_changed_after_the_fact_is_refused() -> None:
     subspace.operator.k = 4
     for k in (4, 5):
         with pytest.raises(AuditFailure, match=f"the trial allows k = {k} numbers"):
-            audit.measure(subspace, k, INITIAL, SEED, NONE)
+            audit.measure(subspace, k, ORIGIN, NONE)
 
 
 def test_a_rank_above_k_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,19 +139,19 @@ def test_dependent_columns_are_found_also_where_only_a_sample_is_looked_at() -> 
     factors = normal(300, 200), normal(200, wide, seed=1)
     low = AffineSubspace(initial, DenseBasis(factors[0] @ factors[1]))
     with pytest.raises(AuditFailure, match="columns of the basis depend on each other"):
-        audit.measure(low, 300, initial, SEED, NONE)
+        audit.measure(low, 300, origin(initial), NONE)
     for kind in ("gaussian", "hadamard"):
         subspace = AffineSubspace(initial, RANDOM_OPERATORS[kind](300, wide, SEED, CPU))
-        measured = audit.measure(subspace, 300, initial, SEED, NONE)
+        measured = audit.measure(subspace, 300, origin(initial), NONE)
         assert (measured.measured_k, measured.rank_evidence) == (300, "sampled")
-    measured = audit.measure(AffineSubspace(initial, SignedHash(300, wide, SEED, CPU)), 300, initial, SEED, NONE)
+    measured = audit.measure(AffineSubspace(initial, SignedHash(300, wide, SEED, CPU)), 300, origin(initial), NONE)
     assert (measured.measured_k, measured.rank_evidence) == (300, "exact")
 
 
 def test_a_network_of_another_size_is_refused() -> None:
     foreign = AffineSubspace(torch.zeros(D + 1), SignedHash(5, D + 1, SEED, CPU))
     with pytest.raises(AuditFailure, match="the map ends in 41 parameters; the network has 40"):
-        audit.measure(foreign, 5, INITIAL, SEED, NONE)
+        audit.measure(foreign, 5, ORIGIN, NONE)
 
 
 # What kind of map
@@ -157,7 +167,7 @@ def test_values_that_are_not_finite_are_refused_wherever_they_are(value: float) 
         AffineSubspace(INITIAL, DenseBasis(columns)),
     ):
         with pytest.raises(AuditFailure, match="not finite"):
-            audit.measure(subspace, 5, INITIAL, SEED, NONE)
+            audit.measure(subspace, 5, ORIGIN, NONE)
 
 
 def replaced(monkeypatch: pytest.MonkeyPatch, change: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -217,7 +227,7 @@ def test_only_the_projects_own_maps_are_admitted() -> None:
     with pytest.raises(AuditFailure, match="prepared a AffineSubspace with a OwnOperator; admitted is"):
         measure(OwnOperator(5, D, SEED, CPU))
     with pytest.raises(AuditFailure, match="prepared a OwnSubspace with a SignedHash; admitted is"):
-        audit.measure(OwnSubspace(INITIAL, hashed()), 5, INITIAL, SEED, NONE)
+        audit.measure(OwnSubspace(INITIAL, hashed()), 5, ORIGIN, NONE)
 
 
 # What it cost to know

@@ -26,6 +26,7 @@ from lowdim_bench.parametrizations import (
     SignedHash,
     SubsampledHadamard,
 )
+from lowdim_bench.problems import Block, Origin
 from lowdim_bench.records import Trial, TrialResult
 from lowdim_bench.specs import Task, canonical_json
 from lowdim_bench.trial import run_pack
@@ -37,6 +38,7 @@ TASK = make_task(
 )
 PROBLEM = small_problem(TASK)
 CPU = torch.device("cpu")
+ORIGIN = Origin((Block("w", "weight", (40,), 0, 40),), torch.ones(40), 5, torch.abs)
 CASES = {
     **{kind: ("random_subspace", {"operator": kind}, 30) for kind in RANDOM_OPERATORS},
     "burn_in_subspace": ("burn_in_subspace", {"burn_in_steps": 4}, 30),
@@ -72,7 +74,7 @@ def test_the_point_and_its_subspace_come_back_to_the_bit(case: str) -> None:
     assert TASK.ranked_target.reached(claim.train_loss)
     assert claim.step == result.outcomes[-1].step == result.curve[-1].step
     assert len(certificate.theta) == claim.operator.k == claim.audit.measured_k == k
-    measured = audit.measure(subspace, k, PROBLEM.initial(3), claim.seed, result.preparation)
+    measured = audit.measure(subspace, k, PROBLEM.origin(3, claim.seed), result.preparation)
     assert measured == claim.audit == result.audit
     assert Certificate.from_bytes(certificate.to_bytes()).to_bytes() == content
 
@@ -138,16 +140,17 @@ def altered(operator: Operator, *names: str) -> Operator:
     ],
 )
 def test_a_seed_that_does_not_give_the_operator_is_not_believed(operator: Operator, kind: str) -> None:
-    recipe, _, _, tensors = recipes(AffineSubspace(torch.zeros(40), operator), torch.ones(40))
+    recipe, _, _, tensors = recipes(AffineSubspace(torch.zeros(40), operator), ORIGIN)
     assert (recipe.kind, recipe.seed) == (kind, None)
-    again = certificates._operator(recipe, {name[9:]: one for name, one in tensors.items()}, CPU)
+    again = certificates._operator(recipe, {name[9:]: one for name, one in tensors.items()}, ORIGIN)
+    assert isinstance(again, Operator)
     assert torch.equal(again.matrix(), operator.matrix())
 
 
 @pytest.mark.parametrize("operator", [altered(SubsampledHadamard(3, 40, 5, CPU), "_sign")])
 def test_an_altered_operator_that_has_no_tensors_to_be_made_from_is_refused(operator: Operator) -> None:
     with pytest.raises(CertificateError, match="can be made from its seed alone"):
-        recipes(AffineSubspace(torch.zeros(40), operator), torch.ones(40))
+        recipes(AffineSubspace(torch.zeros(40), operator), ORIGIN)
 
 
 @pytest.mark.parametrize(
@@ -161,13 +164,12 @@ def test_an_altered_operator_that_has_no_tensors_to_be_made_from_is_refused(oper
     ],
 )
 def test_an_offset_takes_as_few_numbers_as_tell_it(offset: torch.Tensor, base: str, differences: int) -> None:
-    initial = torch.ones(40)
     subspace = AffineSubspace(offset, SharedGaussian(3, 40, 5, CPU))
-    _, recipe, start, tensors = recipes(subspace, initial)
+    _, recipe, start, tensors = recipes(subspace, ORIGIN)
     assert (recipe.base, recipe.differences) == (base, differences)
     assert (start.base, start.differences) == ("zeros", 0)
     of_offset = {name[7:]: one for name, one in tensors.items() if name.startswith("offset.")}
-    again = certificates._vector(recipe, of_offset, {"initial": initial}, 40)
+    again = certificates._vector(recipe, of_offset, {"initial": ORIGIN.initial}, 40)
     assert torch.equal(again.view(torch.int32), offset.view(torch.int32))
 
 

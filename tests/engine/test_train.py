@@ -17,10 +17,14 @@ from lowdim_bench.parametrizations import (
     AffineSubspace,
     Coordinates,
     DenseBasis,
+    FactoredWeights,
+    LowRankUpdate,
     Pack,
+    Parametrization,
     SharedGaussian,
     SignedHash,
     SubsampledHadamard,
+    TensorTrain,
 )
 from lowdim_bench.problems import BatchOrder, Ledger, MeteredProblem, Problem
 from lowdim_bench.records import Spending
@@ -46,10 +50,14 @@ def dense(k: int, seed: int, problem: Problem = PROBLEM) -> AffineSubspace:
     return AffineSubspace(problem.initial(seed), DenseBasis.gaussian(k, problem.full_dimension, seed, CPU))
 
 
-KINDS: dict[str, Callable[[int, int], AffineSubspace]] = {
+KINDS: dict[str, Callable[[int, int], Parametrization]] = {
     "gaussian": dense,
     "signed_hash": lambda k, seed: AffineSubspace(PROBLEM.initial(seed), SignedHash(k, 53, seed, CPU)),
     "hadamard": lambda k, seed: AffineSubspace(PROBLEM.initial(seed), SubsampledHadamard(k, 53, seed, CPU)),
+    "low_rank": lambda k, seed: FactoredWeights.of(LowRankUpdate(k, PROBLEM.origin(seed, seed)), PROBLEM.initial(seed)),
+    "tensor_train": lambda k, seed: FactoredWeights.of(
+        TensorTrain(k, PROBLEM.origin(seed, seed), cores=2), PROBLEM.initial(seed)
+    ),
     "mask": lambda k, seed: AffineSubspace.masked(PROBLEM.initial(seed), Coordinates.random(k, 53, seed, CPU)),
 }
 
@@ -101,7 +109,7 @@ def test_training_is_that_of_torch(case: str, schedule: str) -> None:
     torch.testing.assert_close(theta.double(), leaf.detach(), rtol=1e-3, atol=1e-4)
 
 
-def alone(subspaces: Sequence[AffineSubspace], spec: Recipe, rates: Sequence[float], stop: int = 12) -> list[Tensor]:
+def alone(subspaces: Sequence[Parametrization], spec: Recipe, rates: Sequence[float], stop: int = 12) -> list[Tensor]:
     return [
         train(metered([row]), [subspace], spec, [rate], Span(0, stop))[0]
         for row, (subspace, rate) in enumerate(zip(subspaces, rates, strict=True))

@@ -174,8 +174,8 @@ def test_decisions_are_those_of_a_replay_of_what_would_have_happened() -> None:
 
 def test_an_audited_run_runs_on_and_counts_with_its_true_outcome() -> None:
     without, audited = train(None, KS, "random_subspace"), train(ALWAYS_AUDITED | HASTY, KS, "random_subspace")
-    assert [one.model_copy(update={"futility": (), "seconds": 0.0}) for one in audited] == [
-        one.model_copy(update={"seconds": 0.0}) for one in without
+    assert [one.model_copy(update={"futility": (), "seconds": 0.0, "cpu_seconds": None}) for one in audited] == [
+        one.model_copy(update={"seconds": 0.0, "cpu_seconds": None}) for one in without
     ]
     calls = [call for result in audited for call in result.futility]
     assert all(call.audited and call.steps_saved == 0 for call in calls)

@@ -16,7 +16,7 @@ from torch import Tensor
 from lowdim_bench.engine import Span, train
 from lowdim_bench.methods import Method, MethodChoice, Setting, Train, Trained
 from lowdim_bench.methods.pruning import largest, survivors_by_round
-from lowdim_bench.parametrizations import AffineSubspace, Coordinates, DenseBasis, Pack, SignedHash
+from lowdim_bench.parametrizations import AffineSubspace, Coordinates, DenseBasis, Pack, Parametrization, SignedHash
 from lowdim_bench.preparation import prepare_pack
 from lowdim_bench.problems import Ledger, MeteredProblem, Problem
 from lowdim_bench.records import Trial
@@ -43,11 +43,11 @@ def setting(k: int, seed: int = 5) -> Setting:
 
 def prepared(chosen: Method, k: int, replicate: int = 0) -> AffineSubspace:
     (item,) = prepare_pack(PROBLEM, TASK, chosen, [Trial(k=k, replicate=replicate, round=0)])
-    assert item.subspace is not None, item.failure
+    assert isinstance(item.subspace, AffineSubspace), item.failure
     return item.subspace
 
 
-def kept(subspace: AffineSubspace) -> list[int]:
+def kept(subspace: Parametrization) -> list[int]:
     assert isinstance(subspace.operator, Coordinates)
     return subspace.operator.indices.tolist()
 
@@ -60,11 +60,13 @@ def full_training(stop: int, start: int = 0, weights: Tensor | None = None) -> T
 def drive(chosen: Method, k: int, answers: Sequence[Tensor]) -> tuple[list[Train], AffineSubspace]:
     """Run a preparation by hand: each request is answered with the next weights, 0 where they were not trainable."""
     running = chosen.prepare(setting(k))
-    assert not isinstance(running, AffineSubspace)
+    assert not isinstance(running, Parametrization)
     requests = [next(running)]
     try:
         for answer in answers:
-            moved = requests[-1].subspace.operator.matrix().abs().sum(dim=1) > 0
+            asked = requests[-1].subspace
+            assert isinstance(asked, AffineSubspace)
+            moved = asked.operator.matrix().abs().sum(dim=1) > 0
             requests.append(running.send(Trained(torch.where(moved, answer, torch.zeros(BLOBS_DIMENSION)))))
     except StopIteration as end:
         return requests, end.value
@@ -308,8 +310,8 @@ def test_the_lottery_basis_for_k_does_not_depend_on_other_k() -> None:
     chosen = method("lottery_subspace", increments=10, stride=3)
     together = prepare_pack(PROBLEM, TASK, chosen, [Trial(k=k, replicate=0, round=0) for k in (2, 10)])
     small, large = (item.subspace for item in together)
-    assert small is not None
-    assert large is not None
+    assert isinstance(small, AffineSubspace)
+    assert isinstance(large, AffineSubspace)
     alone = prepared(chosen, 2)
     torch.testing.assert_close(small.operator.matrix(), alone.operator.matrix(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(large.operator.matrix()[:, :2], alone.operator.matrix(), rtol=1e-4, atol=1e-5)

@@ -78,7 +78,7 @@ def test_a_pack_maps_and_pulls_back_each_row_as_alone_also_after_some_left() -> 
         for place, row in enumerate(rows):
             subspace = subspaces[row]
             torch.testing.assert_close(some.map(theta[rows])[place], subspace.map(theta[row, : subspace.k]))
-            pulled = some.pull_back(gradient[rows])[place, : subspace.k]
+            pulled = some.pull_back(theta[rows], gradient[rows])[place, : subspace.k]
             torch.testing.assert_close(pulled, subspace.operator.matrix().T @ gradient[row])
 
 

@@ -103,14 +103,14 @@ def test_the_bits_of_a_trial_do_not_depend_on_its_pack(full_dimension: int, entr
     for row, k in enumerate(ks):
         theta[row, k:] = 0
     whole = Pack.of(subspaces)
-    mapped, pulled = whole.map(theta), whole.pull_back(weights)
+    mapped, pulled = whole.map(theta), whole.pull_back(theta, weights)
     for rows in ([3], [63, 3, 20, 5, 40, 11, 0]):
         width = max(ks[row] for row in rows)
         some, kept = Pack.of([subspaces[row] for row in rows]), whole.keep(torch.tensor(rows))
         assert torch.equal(some.map(theta[rows, :width]), mapped[rows])
-        assert torch.equal(some.pull_back(weights[rows]), pulled[rows, :width])
+        assert torch.equal(some.pull_back(theta[rows, :width], weights[rows]), pulled[rows, :width])
         assert torch.equal(kept.map(theta[rows]), mapped[rows])
-        assert torch.equal(kept.pull_back(weights[rows]), pulled[rows])
+        assert torch.equal(kept.pull_back(theta[rows], weights[rows]), pulled[rows])
 
 
 @given(k=st.integers(1, 60), seed=SEEDS, entries=st.integers(1, 5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,27 @@ WELL: dict[str, Any] = BLOBS | {
     "full_training": FULL_RECIPE,
     "threshold": {"k_max": 12},
 }
+QUADRATIC: dict[str, Any] = WELL | {
+    "name": "small-quadratic",
+    "problem": {
+        "kind": "quadratic_network",
+        "data": {"planted": "gaussian", "dimension": 4, "examples": 90},
+        "hidden": 3,
+    },
+}
+"""Three neurons with four inputs and one output: D = 15."""
+PIXELS: dict[str, Any] = BLOBS | {
+    "name": "small-pixels",
+    "track": "open",
+    "problem": {
+        "kind": "pixel_labelling",
+        "data": {
+            "kind": "edge_connected_pixels", "side": 5, "longest_path": 3, "train_examples": 60, "test_examples": 30
+        },
+        "network": {"kind": "pixel_recurrent", "connections": "grid", "steps": 3},
+    },
+}  # fmt: skip
+"""A grid of 5 x 5 pixels, of which 9 have 4 neighbours: D = 36 + 25 + 25 + 1."""
 BLOBS_DIMENSION = 6 * 5 + 5 + 5 * 3 + 3
 WELL_DIMENSION = 12
 
@@ -77,6 +99,14 @@ def blobs(seed: int = 0, train: int = 70, test: int = 30) -> dict[str, np.ndarra
     return arrays
 
 
+def small_images(train: int = 70, test: int = 30) -> dict[str, np.ndarray]:
+    """The blobs as images of one channel and 4 x 4 pixels."""
+    flat = blobs(train=train, test=test)
+    pixels = np.random.default_rng(1).normal(size=(6, 16)).astype(np.float32)
+    return {name: (one @ pixels).reshape(-1, 1, 4, 4) if name[0] == "x" else one for name, one in flat.items()}
+
+
 def small_problem(task: Task) -> Problem:
     """The problem of a task that `make_task` made."""
-    return problems.build(task, blobs() if task.problem.kind == "classification" else {})
+    arrays = blobs() if task.problem.kind == "classification" else problems.load_arrays(task, Path())
+    return problems.build(task, arrays)

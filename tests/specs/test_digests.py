@@ -9,18 +9,30 @@ import pytest
 
 from lowdim_bench.specs import Spec, Task, canonical_json, digest_of, load_task, problem, read_yaml, task, task_names
 from lowdim_bench.specs.catalogue import task_folder
-from tests.problems.small import BLOBS, WELL, make_task, merged
+from tests.problems.small import BLOBS, PIXELS, QUADRATIC, WELL, make_task, merged
 
 # A change here parts all results stored so far from the task: it must be meant. A new field with a default changes nothing.
 PINNED = {
     "cifar10-conv4": "303c17a0b474d386",
     "cifar10-resnet20": "b6ece31fc6e8c0bb",
     "digits-mlp": "076b28f55017ac89",
+    "digits-mlp-open": "ba18fb34cddc0ce0",
     "fashion-conv2": "0d4021f67bda006c",
     "fashion-conv3": "780fa802335d1493",
     "mnist-conv2": "1ccb76259c61ee19",
     "mnist-lenet300": "4f41158051ce925c",
     "mnist-mlp": "f959bcc71c0ab901",
+    "pixels7-deep": "3de97503d04943b8",
+    "pixels7-grid": "96f7c6b93655c123",
+    "pixels7-hybrid": "7f7ad185fcad74e2",
+    "pixels7-recurrent": "7c717b2c063122ef",
+    "pixels7-skip": "1448f870025b5ebf",
+    "pixels7-wide": "fb37fe4b6e1c830f",
+    "quadratic-deep-gaussian": "07ff5b8889ef3fc6",
+    "quadratic-gaussian": "b63f6231381bd81f",
+    "quadratic-mixed-norm": "634928380f464391",
+    "quadratic-mixed-orthogonal": "7c4009ff79943ed1",
+    "quadratic-mixed-plain": "385e262094f6b6d8",
     "well-isotropic": "2bb95315e57141aa",
     "well-power2": "8a9761ab085db6b7",
 }
@@ -38,6 +50,12 @@ PINNED_DEFAULTS: dict[type[Spec], dict[str, Any]] = {
     problem.TwoLevelSpectrum: {},
     problem.LognormalSpectrum: {},
     problem.QuadraticWell: {"radius": 1.0},
+    problem.PlantedPolynomial: {"degree": 2, "rank": 2, "draw": 0},
+    problem.QuadraticNetwork: {"quadratic_layers": 1, "variant": "plain", "penalty": 1.0},
+    problem.EdgeConnectedPixels: {"draw": 0},
+    problem.PixelFeedForward: {"width": None, "activation": "tanh", "input_every": None},
+    problem.PixelRecurrent: {"layers": 0},
+    problem.PixelLabelling: {"accuracy": "whole_image"},
     task.Adam: {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-7},
     task.Sgd: {"momentum": 0.0, "nesterov": False},
     task.LearningRate: {"reference_k": 1, "exponent": 0.0, "multipliers": (1.0,), "schedule": "constant"},
@@ -61,6 +79,7 @@ ARRAYS = {"kind": "arrays", "path": "mine.npz", "sha256": "0" * 64}
 RESNET = {"kind": "resnet", "blocks_per_group": 1, "widths": [8, 8, 8], "norm_groups": 4}
 TORCHVISION = {"kind": "torchvision", "dataset": "MNIST", "train_examples": 100}
 CONVNET = {"kind": "convnet", "channels": [4]}
+SKIP = {"kind": "pixel_feed_forward", "layers": 3, "width": 7, "input_every": 2}
 TASKS = {
     "blobs": make_task(BLOBS),
     "futile": make_task(BLOBS, {"futility": {}}),
@@ -68,6 +87,11 @@ TASKS = {
     "resnet": make_task(BLOBS, {"problem": {"data": TORCHVISION, "network": RESNET}}),
     "power": make_task(WELL),
     "two-level": make_task(WELL, {"problem": {"spectrum": {"kind": "two_level", "high_count": 2, "low": 0.1}}}),
+    "quadratic network": make_task(
+        QUADRATIC, {"problem": {"variant": "norm", "data": {"planted": "low_rank", "rank": 1}}}
+    ),
+    "recurrent pixels": make_task(PIXELS),
+    "feed-forward pixels": make_task(PIXELS, {"problem": {"network": SKIP}}),
     "lognormal": make_task(WELL, {"problem": {"spectrum": {"kind": "lognormal", "sigma": 1.0}}}),
 }
 NOT_IDENTITY = {("description",), ("problem", "data", "path")}

@@ -13,6 +13,7 @@ import torch
 from lowdim_bench import trial as trial_module
 from lowdim_bench.errors import UserError
 from lowdim_bench.methods import MethodChoice
+from lowdim_bench.parametrizations import AffineSubspace
 from lowdim_bench.preparation import prepare_pack
 from lowdim_bench.problems import Metrics, Problem
 from lowdim_bench.problems.quadratic import QuadraticProblem
@@ -49,7 +50,7 @@ def run(task: Task, method: MethodChoice, asked: Sequence[Trial], problem: Probl
 
 
 def timeless(result: TrialResult) -> TrialResult:
-    return result.model_copy(update={"seconds": 0.0})
+    return result.model_copy(update={"seconds": 0.0, "cpu_seconds": None})
 
 
 def one(task: Task, method: MethodChoice, k: int) -> TrialResult:
@@ -73,9 +74,9 @@ BUDGET = "gradient and full evaluations; the task allows 1000 a trial"
 MISDEEDS = {
     "raises": ("preparation failed: ZeroDivisionError: it divided by zero", 0),
     "raises_later": ("preparation failed: KeyError: 'lost'", 2),
-    "returns_nothing": ("it returned a NoneType; prepare must end in an AffineSubspace", 0),
-    "returns_a_tensor": ("it returned a Tensor; prepare must end in an AffineSubspace", 0),
-    "returns_nothing_later": ("it returned a NoneType; prepare must end in an AffineSubspace", 2),
+    "returns_nothing": ("it returned a NoneType; prepare must end in a parametrization", 0),
+    "returns_a_tensor": ("it returned a Tensor; prepare must end in a parametrization", 0),
+    "returns_nothing_later": ("it returned a NoneType; prepare must end in a parametrization", 2),
     "yields_garbage": ("it yielded a int; only Train requests may be yielded", 0),
     "yields_a_subspace": ("it yielded a AffineSubspace; only Train requests may be yielded", 0),
     "trains_backwards": ("asked to train from step 5 up to step 2; start must lie below stop", 0),
@@ -488,7 +489,7 @@ def test_training_finds_the_exact_minimum_of_a_subspace_of_a_well(operator: str,
     method = choice("random_subspace", operator=operator)
     for result in run(task, method, trials(1, 3, 6, 10), problem):
         (item,) = prepare_pack(problem, task, method.build(), [result.trial])
-        assert item.subspace is not None
+        assert isinstance(item.subspace, AffineSubspace)
         basis = item.subspace.operator.matrix().double().numpy()
         start = problem.initial(result.trial.replicate).double().numpy()
         lowest = exact_minimum(problem.hessian.double().numpy(), start, basis) / problem.unit

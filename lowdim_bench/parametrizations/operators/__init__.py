@@ -9,9 +9,10 @@ from lowdim_bench.parametrizations.operators.coordinates import Coordinates, Ful
 from lowdim_bench.parametrizations.operators.dense import DenseBasis, SharedGaussian
 from lowdim_bench.parametrizations.operators.hadamard import SubsampledHadamard
 from lowdim_bench.parametrizations.operators.hashing import PackedHash, SignedHash
+from lowdim_bench.parametrizations.operators.layered import LayeredHash
 
 __all__ = [
-    "NESTED_OPERATORS", "RANDOM_OPERATORS", "Coordinates", "DenseBasis", "FullSpace", "Operator", "PackedHash",
+    "NESTED_OPERATORS", "RANDOM_OPERATORS", "Coordinates", "DenseBasis", "FullSpace", "LayeredHash", "Operator", "PackedHash",
     "PackedOperator", "SharedGaussian", "SignedHash", "SubsampledHadamard", "pack", "stack",
 ]  # fmt: skip
 

@@ -28,6 +28,9 @@ class FullSpace(Operator):
     def pack(cls, operators: Sequence[Self]) -> PackedOperator:
         return _PackedIdentity()
 
+    def start_at(self, initial: Tensor) -> Tensor:
+        return initial
+
     def rank(self) -> int:
         return self.full_dimension
 
@@ -50,9 +53,11 @@ class Coordinates(Operator):
     kind = "coordinates"
     nested = True
 
-    def __init__(self, indices: Tensor, full_dimension: int, seed: int | None = None) -> None:
-        """`indices` (k,) int64, distinct. Give `seed` only where `random` drew them."""
+    def __init__(self, indices: Tensor, full_dimension: int, seed: int | None = None, draw: str = "uniform") -> None:
+        """`indices` (k,) int64, distinct. Give `seed` only where they come from it; `draw` names how: as `random` does, or
+        another one of `parametrizations.draws.MASKS`."""
         super().__init__(len(indices), full_dimension, seed)
+        self.draw = draw if seed is not None else ""
         self.indices = indices.sort().values
         distinct = bool((self.indices.diff() > 0).all())
         if not distinct or (self.k and not 0 <= int(self.indices[0]) <= int(self.indices[-1]) < full_dimension):
@@ -73,6 +78,9 @@ class Coordinates(Operator):
         # A shorter row names its last axis again, and puts the same number there again.
         places = torch.stack([one.indices[torch.arange(width).clamp_max(one.k - 1)] for one in operators])
         return _PackedCoordinates(places, beyond(operators, width, places.device), operators[0].full_dimension)
+
+    def start_at(self, initial: Tensor) -> Tensor:
+        return initial[self.indices]
 
     def rank(self) -> int:
         return int(torch.unique(self.indices).numel())

@@ -20,15 +20,21 @@ EVALUATION_EXAMPLES = 256
 """Examples in one chunk of an evaluation: enough to amortize a call, few enough that activations stay near the caches."""
 
 
+Role = Literal["weight", "bias", "norm_scale", "gain"]
+"""What a tensor is: multiplied with activations; added to them; the scale of a normalization; a factor on activations."""
+
+
 @dataclass(frozen=True)
 class Block:
     """One tensor of a network and where it lies in the flat parameter vector."""
 
     name: str
-    role: Literal["weight", "bias", "norm_scale"]
+    role: Role
     shape: tuple[int, ...]
     start: int
     fan_in: int
+    neurons: tuple[int | None, ...] = ()
+    """For each axis, which hidden layer's neurons lie along it, or None for no neurons. Empty where nobody has said."""
 
     @property
     def stop(self) -> int:
@@ -42,14 +48,20 @@ class Layout:
         self.blocks: list[Block] = []
 
     def add(
-        self, name: str, role: Literal["weight", "bias", "norm_scale"], shape: tuple[int, ...], fan_in: int
+        self,
+        name: str,
+        role: Role,
+        shape: tuple[int, ...],
+        fan_in: int,
+        neurons: tuple[int | None, ...] = (),
     ) -> None:
         start = self.blocks[-1].stop if self.blocks else 0
-        self.blocks.append(Block(name, role, shape, start, fan_in))
+        self.blocks.append(Block(name, role, shape, start, fan_in, neurons))
 
-    def dense(self, name: str, inputs: int, outputs: int) -> None:
-        self.add(f"{name}.weight", "weight", (inputs, outputs), inputs)
-        self.add(f"{name}.bias", "bias", (outputs,), inputs)
+    def dense(self, name: str, inputs: int, outputs: int, neurons: tuple[int | None, ...] = ()) -> None:
+        """A layer's weights and biases; `neurons` says which hidden layers are its inputs and outputs."""
+        self.add(f"{name}.weight", "weight", (inputs, outputs), inputs, neurons)
+        self.add(f"{name}.bias", "bias", (outputs,), inputs, neurons[1:])
 
     def conv(self, name: str, inputs: int, outputs: int, size: int, *, bias: bool) -> None:
         fan_in = inputs * size * size
@@ -60,6 +72,25 @@ class Layout:
     def norm(self, name: str, channels: int) -> None:
         self.add(f"{name}.scale", "norm_scale", (channels,), channels)
         self.add(f"{name}.shift", "bias", (channels,), channels)
+
+
+def lecun_normal(blocks: Sequence[Block], generator: torch.Generator) -> Tensor:
+    """Initial parameters (D,): truncated LeCun-normal weights (variance 1 / fan-in), zero biases, unit norm scales."""
+    weights = torch.zeros(blocks[-1].stop)
+    for block in blocks:
+        values = weights[block.start : block.stop]
+        if block.role == "weight":
+            # flax's lecun_normal: a normal cut at two deviations, rescaled to keep the variance.
+            deviation = math.sqrt(1 / block.fan_in) / 0.87962566103423978
+            torch.nn.init.trunc_normal_(values, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator)
+        elif block.role == "norm_scale":
+            values.fill_(1.0)
+    return weights
+
+
+def split(blocks: Sequence[Block], weights: Tensor) -> list[Tensor]:
+    """Views (P, *shape), one a block, of weights (P, D)."""
+    return [weights[:, block.start : block.stop].unflatten(1, block.shape) for block in blocks]
 
 
 class PackedNetwork(ABC):
@@ -75,22 +106,11 @@ class PackedNetwork(ABC):
 
     def split(self, weights: Tensor) -> list[Tensor]:
         """Views (P, *shape), one a block, of weights (P, D)."""
-        return [weights[:, block.start : block.stop].unflatten(1, block.shape) for block in self.blocks]
+        return split(self.blocks, weights)
 
     def initial(self, generator: torch.Generator) -> Tensor:
-        """Initial parameters (D,): truncated LeCun-normal weights (variance 1 / fan-in), zero biases, unit norm scales."""
-        weights = torch.zeros(self.full_dimension)
-        for block in self.blocks:
-            values = weights[block.start : block.stop]
-            if block.role == "weight":
-                # flax's lecun_normal: a normal cut at two deviations, rescaled to keep the variance.
-                deviation = math.sqrt(1 / block.fan_in) / 0.87962566103423978
-                torch.nn.init.trunc_normal_(
-                    values, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator
-                )
-            elif block.role == "norm_scale":
-                values.fill_(1.0)
-        return weights
+        """Initial parameters (D,), as `lecun_normal` draws them."""
+        return lecun_normal(self.blocks, generator)
 
     def loss_and_gradient(
         self, weights: Tensor, inputs: Tensor, labels: Tensor, examples: Tensor | None
@@ -125,6 +145,47 @@ class PackedNetwork(ABC):
             loss += losses.view(pack, -1).sum(dim=1, dtype=torch.float64)
             correct += (logits.argmax(dim=2) == some).sum(dim=1)
         return (loss / count).cpu(), (correct / count).cpu()
+
+    def hessian_vector(
+        self, weights: Tensor, vectors: Tensor, inputs: Tensor, labels: Tensor, examples: Tensor | None
+    ) -> Tensor:
+        """Products (P, D) of the Hessian of the mean cross-entropy at weights (P, D) with vectors (P, D), by differentiating
+        the gradient's inner product with them (Pearlmutter 1994)."""
+        if examples is None:
+            examples = torch.arange(len(labels), device=labels.device).expand(weights.shape[0], -1)
+        products, count = torch.zeros_like(weights), examples.shape[1]
+        for some in examples.split(EVALUATION_EXAMPLES, dim=1):
+            with torch.enable_grad():
+                point = weights.detach().requires_grad_()
+                losses = cross_entropy(self.forward(self.split(point), inputs[some]), labels[some])
+                (gradient,) = torch.autograd.grad(losses.sum(), point, create_graph=True)
+                (product,) = torch.autograd.grad((gradient * vectors).sum(), point)
+            products += product * (some.shape[1] / count)
+        return products
+
+    @torch.no_grad()
+    def error_norms(self, weights: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
+        """|softmax - one-hot label| (P, N) of each example at weights (P, D)."""
+        parts, norms = self.split(weights), []
+        for start in range(0, len(labels), EVALUATION_EXAMPLES):
+            some = labels[start : start + EVALUATION_EXAMPLES]
+            logits = self.forward(parts, inputs[start : start + EVALUATION_EXAMPLES].unsqueeze(0))
+            wanted = functional.one_hot(some, logits.shape[2])
+            norms.append((logits.softmax(dim=2) - wanted).norm(dim=2))
+        return torch.cat(norms, dim=1)
+
+    def synaptic_flow(self, weights: Tensor, example_shape: Sequence[int]) -> Tensor:
+        """|w| dR/d|w| (D,), float64 on the CPU; see `Problem.synaptic_flow`."""
+        with torch.enable_grad():
+            sizes = weights.detach().cpu().double().abs().unsqueeze(0).requires_grad_()
+            ones = torch.ones(1, 1, *example_shape, dtype=sizes.dtype)
+            (slope,) = torch.autograd.grad(self.linear(self.split(sizes), ones).sum(), sizes)
+        return (slope * sizes).detach()[0]
+
+    def linear(self, parts: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        """Logits (P, B, C) without normalization by statistics, which has no place in a synaptic flow. Where no weight and no
+        input is negative, ReLU does nothing, and logits are linear in each part."""
+        return self.forward(parts, inputs)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

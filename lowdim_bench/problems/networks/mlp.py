@@ -22,7 +22,8 @@ class Mlp(PackedNetwork):
         layout = Layout()
         widths = [inputs, *hidden, classes]
         for index, (before, after) in enumerate(pairwise(widths)):
-            layout.dense(f"layer{index}", before, after)
+            neurons = index - 1 if index else None, index if index < len(hidden) else None
+            layout.dense(f"layer{index}", before, after, neurons)
         super().__init__(layout.blocks)
         self._widths = np.array(widths)
 

@@ -1,0 +1,240 @@
+"""Published directions among masks at equal k, measured: pruning at initialization, tickets and controls, diets, rates.
+
+    python -m benchmarks.directions --seeds 24
+
+All on digits-mlp (D = 2,410) without its futility rule, every trial to its last step. Each line is a method at one k: the mean
+of the last train loss over seeds, and the share of seeds that ever had a loss of at most `--level` at a scheduled evaluation.
+Each comparison is of two methods on the same seeds (the same initial weights and batches): the mean difference of the last
+loss, its interval by Student's t, and in how many of the seeds the first was lower. Intervals are 95 %.
+
+Sections: `init` prunes before training, at k = 48 (density 0.02 of all parameters); `init_weights` the same with all 42 biases
+spared, as the papers do, at k = 89 (density 0.02 of the weights); `tickets` compares lottery tickets with their controls;
+`diet` pre-trains on the easiest, random or hardest examples by EL2N for equally many steps, and prunes from there; `rates`
+compares fixed pruning rates with the one that the landscape allows, with the gradients that they cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from lowdim_bench import problems
+from lowdim_bench.futility import proportion_interval
+from lowdim_bench.methods import parse_choice
+from lowdim_bench.problems import Problem
+from lowdim_bench.records import Trial, TrialResult
+from lowdim_bench.settings import Settings
+from lowdim_bench.specs import Task, load_task
+from lowdim_bench.threads import use_one_thread
+from lowdim_bench.trial import run_pack
+
+FIRST_REPLICATE = 5_000_000
+INIT = (
+    "synflow_mask", "grasp_mask", "snip_mask", "initial_magnitude_mask", "erk_mask", "layerwise_random_mask", "random_mask",
+)  # fmt: skip
+INIT_WEIGHTS = (
+    "synflow_mask,scope=weights",
+    "grasp_mask,scope=weights",
+    "snip_mask,scope=weights",
+    "initial_magnitude_mask,scope=weights",
+    "erk_mask,scope=weights",
+    "layerwise_random_mask,scope=weights",
+    "random_mask,scope=weights",
+)
+TICKETS = ("imp", "imp,control=reinitialized", "imp,control=shuffled", "random_mask")
+DIETS = (
+    *(f"data_diet_imp,size=64,subset={subset}" for subset in ("easy", "random", "hard")),
+    *(f"data_diet_imp,size=256,subset={subset}" for subset in ("easy", "random", "hard")),
+    "imp",
+    "imp,rewind_step=50",
+)
+RATES = ("imp", "imp,rate=0.5", "imp,rate=0.8", "landscape_imp", "landscape_imp,slack=1.0", "one_shot_magnitude")
+SECTIONS: dict[str, tuple[tuple[str, ...], tuple[int, ...], tuple[tuple[str, str], ...]]] = {
+    "init": (
+        INIT,
+        (48,),
+        (*pairwise(INIT), ("synflow_mask", "snip_mask"), ("grasp_mask", "random_mask"), ("snip_mask", "random_mask")),
+    ),
+    "init_weights": (
+        INIT_WEIGHTS,
+        (89,),
+        (
+            *pairwise(INIT_WEIGHTS),
+            (INIT_WEIGHTS[0], INIT_WEIGHTS[2]),
+            (INIT_WEIGHTS[1], INIT_WEIGHTS[-1]),
+            (INIT_WEIGHTS[2], INIT_WEIGHTS[-1]),
+        ),
+    ),
+    "tickets": (TICKETS, (48, 96), (*pairwise(TICKETS), ("imp", "random_mask"), (TICKETS[1], "random_mask"))),
+    "diet": (
+        DIETS,
+        (48,),
+        (
+            (DIETS[0], DIETS[2]),
+            (DIETS[3], DIETS[5]),
+            (DIETS[3], DIETS[4]),
+            (DIETS[3], "imp"),
+            ("imp,rewind_step=50", "imp"),
+        ),
+    ),
+    "rates": (
+        RATES,
+        (48,),
+        (("landscape_imp", "one_shot_magnitude"), ("imp", "landscape_imp"), ("imp", "imp,rate=0.5")),
+    ),
+}
+"""Methods, k, and pairs of which the first is expected to have the lower loss."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method at one k."""
+
+    method: str
+    k: int
+    seeds: int
+    loss: float
+    loss_low: float
+    loss_high: float
+    successes: int
+    success_low: float
+    success_high: float
+    side_bits: float
+    gradients: float
+    """Means over seeds, of full gradients with data before the training of k numbers."""
+    data_free_gradients: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The last loss of one method less that of another, on the same seeds."""
+
+    one: str
+    other: str
+    k: int
+    seeds: int
+    difference: float
+    low: float
+    high: float
+    lower: int
+    """Seeds on which the first one's loss was lower."""
+    holds: bool
+    """Whether the whole interval lies below zero."""
+
+
+def task_without_end() -> Task:
+    """digits-mlp with a target that no run reaches, and without futility: all runs are as long."""
+    task = load_task("digits-mlp")
+    plain = task.model_dump(mode="json") | {"futility": None, "targets": [{"metric": "train_loss", "at_most": 1e-12}]}
+    return Task.from_data({name: value for name, value in plain.items() if value is not None}, "digits-mlp to its end")
+
+
+def measure(problem: Problem, task: Task, method: str, k: int, seeds: int) -> list[TrialResult]:
+    """Results of one method at one k, by seed. Raises RuntimeError where one failed."""
+    trials = [Trial(k=k, replicate=FIRST_REPLICATE + seed, round=0) for seed in range(seeds)]
+    results = run_pack(problem, task, parse_choice(method), trials)
+    if failed := [result.reason for result in results if result.status == "failed"]:
+        raise RuntimeError(f"{method} at k = {k}: {failed[0]}")
+    return results
+
+
+def losses(results: Sequence[TrialResult]) -> np.ndarray:
+    """The last train loss of each; chance where a run diverged."""
+    last = [result.curve[-1].train_loss if result.curve else None for result in results]
+    return np.array([math.log(10) if value is None else value for value in last])
+
+
+def interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean of (n,) with its 95 % interval by Student's t."""
+    mean, spread = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * spread
+    return mean, mean - half, mean + half
+
+
+def line(method: str, k: int, results: Sequence[TrialResult], level: float) -> Line:
+    """The line of a method at one k."""
+    mean, low, high = interval(losses(results))
+    reached = sum(any((point.train_loss or math.inf) <= level for point in result.curve) for result in results)
+    share_low, share_high = proportion_interval(reached, len(results))
+    return Line(
+        method=method,
+        k=k,
+        seeds=len(results),
+        loss=mean,
+        loss_low=low,
+        loss_high=high,
+        successes=reached,
+        success_low=share_low,
+        success_high=share_high,
+        side_bits=float(
+            np.mean([result.audit.side_information_bits if result.audit else math.nan for result in results])
+        ),
+        gradients=float(np.mean([result.preparation.gradient_evaluations for result in results])),
+        data_free_gradients=float(np.mean([result.preparation.data_free_gradients for result in results])),
+    )
+
+
+def comparison(one: str, other: str, k: int, first: Sequence[TrialResult], second: Sequence[TrialResult]) -> Comparison:
+    """Two methods on the same seeds."""
+    differences = losses(first) - losses(second)
+    mean, low, high = interval(differences)
+    return Comparison(one, other, k, len(first), mean, low, high, int((differences < 0).sum()), high < 0)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"Of {', '.join(SECTIONS)}; without any, all.")
+    parser.add_argument("--seeds", type=int, default=24)
+    parser.add_argument("--level", type=float, default=1.0)
+    parser.add_argument("--data-root", type=Path, default=None)
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args(arguments)
+    if unknown := [name for name in asked.sections if name not in SECTIONS]:
+        parser.error(f"unknown section '{unknown[0]}'; choose from {', '.join(SECTIONS)}")
+    if asked.seeds < 2:
+        parser.error(f"--seeds is {asked.seeds}; an interval needs at least 2")
+    use_one_thread()
+    task = task_without_end()
+    problem = problems.build(task, problems.load_arrays(task, asked.data_root or Settings.resolve().data_root))
+    for name in asked.sections or SECTIONS:
+        methods, ks, pairs = SECTIONS[name]
+        for k in ks:
+            results = {method: measure(problem, task, method, k, asked.seeds) for method in methods}
+            lines = [line(method, k, results[method], asked.level) for method in methods]
+            found = [comparison(one, other, k, results[one], results[other]) for one, other in pairs]
+            _show(name, lines, found, asked.level, as_json=asked.json)
+
+
+def _show(name: str, lines: Sequence[Line], found: Sequence[Comparison], level: float, *, as_json: bool) -> None:
+    out = sys.stdout
+    if as_json:
+        rows = {"section": name, "lines": [asdict(one) for one in lines], "comparisons": [asdict(one) for one in found]}
+        out.write(json.dumps(rows) + "\n")
+        return
+    out.write(f"{name}, k = {lines[0].k}, n = {lines[0].seeds} seeds\n")
+    for one in lines:
+        out.write(
+            f"  {one.method:62s} loss {one.loss:.3f} ({one.loss_low:.3f}..{one.loss_high:.3f})  <= {level:g}: "
+            f"{one.successes}/{one.seeds} ({one.success_low:.2f}..{one.success_high:.2f})  {one.side_bits:,.0f} bits  "
+            f"{one.gradients:,.0f} gradients\n"
+        )
+    for one in found:
+        out.write(
+            f"  {'holds' if one.holds else 'open ':5s} {one.one} < {one.other}: {one.difference:+.3f} "
+            f"({one.low:+.3f}..{one.high:+.3f}), lower in {one.lower}/{one.seeds}\n"
+        )
+    out.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Parametrizations w(theta) = offset + M(theta), alone and in packs. Which maps M there are is a closed set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from lowdim_bench.parametrizations.maps import Map, PackedMap, pack, stack
+
+
+@dataclass(frozen=True)
+class Parametrization:
+    """All D parameters as a function of k numbers. Raises ValueError where shapes do not fit."""
+
+    offset: Tensor
+    """(D,) float32: what is added to whatever the map gives."""
+    operator: Map
+    start: Tensor = field(default_factory=lambda: torch.empty(0))
+    """(k,) float32: where theta starts; zeros unless given."""
+
+    def __post_init__(self) -> None:
+        if not self.start.numel():
+            object.__setattr__(self, "start", torch.zeros(self.operator.k, device=self.offset.device))
+        if self.offset.shape != (self.operator.full_dimension,):
+            raise ValueError(f"offset has shape {tuple(self.offset.shape)}, not ({self.operator.full_dimension},)")
+        if self.start.shape != (self.operator.k,):
+            raise ValueError(f"start has shape {tuple(self.start.shape)}, not ({self.operator.k},)")
+        if self.offset.dtype != torch.float32 or self.start.dtype != torch.float32:
+            raise ValueError("offset and start must be float32")
+
+    @property
+    def k(self) -> int:
+        """How many real numbers training may change."""
+        return self.operator.k
+
+    def map(self, theta: Tensor) -> Tensor:
+        """w(theta): (k,) to (D,)."""
+        return Pack.of([self]).map(theta.unsqueeze(0))[0]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor that decides the map, by name."""
+        return {"offset": self.offset, **self.operator.tensors()}
+
+    def fingerprint(self) -> str:
+        """SHA-256 of every tensor that decides the map: equal before and after training, or something moved."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.tensors().items()):
+            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Pack:
+    """P parametrizations with maps of one kind, mapped at once. Their k may differ; K is the largest."""
+
+    dimensions: tuple[int, ...]
+    """The k of every row."""
+    offset: Tensor | None
+    """(P, D), or None where all offsets are zero."""
+    operator: PackedMap
+
+    @classmethod
+    def of(cls, parametrizations: Sequence[Parametrization]) -> Self:
+        """The parametrizations as one pack. Raises ValueError where their maps are of several kinds."""
+        offsets = [one.offset for one in parametrizations]
+        return cls(
+            dimensions=tuple(one.k for one in parametrizations),
+            offset=stack(offsets) if any(bool(offset.any()) for offset in offsets) else None,
+            operator=pack([one.operator for one in parametrizations]),
+        )
+
+    def map(self, theta: Tensor, out: Tensor | None = None) -> Tensor:
+        """w(theta): (P, K) to (P, D). `out` (P, D) lends memory; the result lies there, elsewhere, or is theta itself."""
+        return self.operator.forward(theta, self.offset, out)
+
+    def pull_back(self, theta: Tensor, gradient: Tensor) -> Tensor:
+        """The gradient with respect to theta, (P, K), from the one with respect to the weights w(theta), (P, D)."""
+        return self.operator.pull_back(theta, gradient)
+
+    def keep(self, rows: Tensor) -> Pack:
+        """The pack of some rows: `rows` holds their indices, on the CPU."""
+        return Pack(
+            dimensions=tuple(self.dimensions[int(row)] for row in rows),
+            offset=None if self.offset is None else self.offset[rows.to(self.offset.device)],
+            operator=self.operator.keep(rows),
+        )
+
+
+def stack_starts(parametrizations: Sequence[Parametrization]) -> Tensor:
+    """Where the trainings of a pack start: (P, K), zero beyond each trial's own k."""
+    theta = parametrizations[0].start.new_zeros(len(parametrizations), max(one.k for one in parametrizations))
+    for row, one in enumerate(parametrizations):
+        theta[row, : one.k] = one.start
+    return theta

@@ -1,0 +1,88 @@
+"""Directions that papers publish about masks at equal k, measured on the digits; and the arithmetic that tells them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks import directions
+from lowdim_bench import problems
+from lowdim_bench.records import CurvePoint, Trial, TrialResult
+
+SEEDS = 16
+
+
+def results(last: Sequence[float | None]) -> list[TrialResult]:
+    """Made-up results whose curves end in these losses."""
+    return [
+        TrialResult(
+            trial=Trial(k=3, replicate=seed, round=0),
+            status="trained",
+            curve=(CurvePoint(step=1, train_loss=2.0), CurvePoint(step=2, train_loss=loss)),
+            seconds=0.0,
+        )
+        for seed, loss in enumerate(last)
+    ]
+
+
+def test_a_comparison_is_a_paired_t_interval() -> None:
+    first, second = [0.5, 0.9, 0.4, 1.2], [0.8, 1.0, 0.9, 1.1]
+    found = directions.comparison("one", "other", 3, results(first), results(second))
+    expected = stats.ttest_rel(first, second).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert (found.difference, found.lower, found.seeds) == (pytest.approx(-0.2), 3, 4)
+    assert not found.holds
+    assert directions.comparison("one", "other", 3, results(first), results([2.0, 2.3, 2.1, 2.6])).holds
+    assert directions.losses(results([None]))[0] == pytest.approx(np.log(10))
+
+
+def test_a_line_counts_who_ever_reached_the_level() -> None:
+    found = directions.line("one", 3, results([0.5, 1.5, 3.0, 1.0]), level=1.0)
+    assert (found.successes, found.seeds, found.loss) == (2, 4, 1.5)
+    assert found.success_low < 0.5 < found.success_high
+
+
+def test_what_is_not_valid_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, reason in ((["inits"], "unknown section 'inits'"), (["init", "--seeds", "1"], "at least 2")):
+        with pytest.raises(SystemExit):
+            directions.main(arguments)
+        assert reason in capsys.readouterr().err
+
+
+def test_the_command_prints_every_method_and_pair(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    methods = ("snip_mask", "random_mask")
+    monkeypatch.setattr(directions, "SECTIONS", {"few": (methods, (48,), (methods,))})
+    directions.main(["few", "--seeds", "2", "--json", "--data-root", str(tmp_path)])
+    told = json.loads(capsys.readouterr().out)
+    assert [one["method"] for one in told["lines"]] == list(methods)
+    assert [one["seeds"] for one in told["comparisons"]] == [2]
+    assert [one["gradients"] for one in told["lines"]] == [1, 0]
+    directions.main(["few", "--seeds", "2", "--data-root", str(tmp_path)])
+    assert "snip_mask < random_mask" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # ten seconds of work, on a machine that may be busy
+def test_published_directions_hold_on_the_digits(tmp_path: Path) -> None:
+    task = directions.task_without_end()
+    problem = problems.build(task, problems.load_arrays(task, tmp_path))
+    pairs = {
+        48: [("synflow_mask", "grasp_mask"), ("synflow_mask", "snip_mask"), ("snip_mask", "random_mask")],
+        96: [
+            ("imp,rate=0.5", "imp,control=reinitialized,rate=0.5"),
+            ("imp,control=reinitialized,rate=0.5", "random_mask"),
+        ],
+    }
+    for k, of_k in pairs.items():
+        names = {name for pair in of_k for name in pair}
+        found = {name: directions.measure(problem, task, name, k, SEEDS) for name in names}
+        for one, other in of_k:
+            comparison = directions.comparison(one, other, k, found[one], found[other])
+            assert comparison.holds, comparison
