@@ -8,6 +8,13 @@ Rules, each written down once, here:
 
 - A rank is one more than how many methods are strictly better; ties share it.
 - A rank interval holds the middle 95 % of the ranks that a method takes over the draws.
+- An unfinished sweep has no rank. The rank that it would have if it were stopped now is one more than how many ranked methods
+  have a k* below its estimate so far; its ends count those with a k* below the ends of its interval, and where an end is not
+  known, all of them or none.
+- Two methods are compared on one task by draws of the ratio of their k*, whose median and middle 95 % are shown. In each
+  draw both see the same resample of the seeds that they share.
+- Over all tasks a method's ratio to the random subspace is the geometric mean over the tasks where both thresholds are found.
+  It is ranked among those that have a threshold on every task where the random subspace has one.
 - A method's ratio on a task is its k* over the smallest k* found on that task; unsolved tasks have no ratio.
 - The performance profile (Dolan & Moré 2002, arXiv cs/0102001) at a factor tau is the share of all tasks of the board on which
   the ratio is at most tau; unsolved tasks stay in the denominator. Its area is the mean of the profile over ln tau from 0 to
@@ -82,6 +89,24 @@ def rank_intervals(results: Mapping[str, Result]) -> dict[str, RankInterval]:
     return {name: RankInterval(int(low[row]), int(high[row])) for row, name in enumerate(names)}
 
 
+def rank_if_stopped(
+    ranked: Sequence[float], k_star: float, low: float | None, high: float | None
+) -> tuple[int, int, int]:
+    """(rank, its lowest, its highest) of an unfinished sweep among the k* of the ranked ones."""
+
+    def place(k: float) -> int:
+        return 1 + sum(other < k for other in ranked)
+
+    return place(k_star), place(low if low is not None else 0.0), place(high if high is not None else math.inf)
+
+
+def ratio(one: FloatArray, other: FloatArray) -> tuple[float, float, float, float]:
+    """k* of the other over k* of the one, from draws of ln k* (draws,) of both: its median and the ends of its 95 % interval;
+    and the probability that the one needs fewer."""
+    low, middle, high = np.exp(np.quantile(other - one, [_INTERVAL[0], 0.5, _INTERVAL[1]]))
+    return float(middle), float(low), float(high), _share(one, other)
+
+
 def profiles(results: Results, thresholds: Mapping[str, Mapping[str, float]], points: int = 65) -> dict[str, Profile]:
     """The performance profile of every method; `thresholds` are the estimates of k* themselves, by task and method."""
     tau = np.exp(np.linspace(0.0, math.log(WIDEST_RATIO), points))
@@ -127,6 +152,10 @@ def _win(one: Result, other: Result) -> float | None:
         return 0.0 if one == "above_range" else None
     if isinstance(other, str):
         return 1.0 if other == "above_range" else None
+    return _share(one, other)
+
+
+def _share(one: FloatArray, other: FloatArray) -> float:
     return float(np.mean((one < other) + 0.5 * (one == other)))
 
 

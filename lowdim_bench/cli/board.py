@@ -62,6 +62,9 @@ def rank(
 def report(
     task: Tasks = None,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("leaderboard.html"),
+    figures: Annotated[
+        Path | None, typer.Option(help="A folder for every figure as SVG and PNG, and its numbers as CSV.")
+    ] = None,
     tracking_uri: TrackingUri = None,
     json: Json = False,
 ) -> None:
@@ -76,9 +79,11 @@ def report(
 
         sweeps = _read(settings, task or [], live=not json)
         with display.busy("Drawing figures ...", live=not json):
-            from lowdim_bench.pages import collect, facts_about, render_report
+            from lowdim_bench.pages import collect, facts_about, render_report, save_figures
 
-            text = render_report(collect(sweeps, "lowdim-bench leaderboard", facts_about(settings.shown_tracking_uri)))
+            content = collect(sweeps, "lowdim-bench leaderboard", facts_about(settings.shown_tracking_uri))
+            text = render_report(content)
+            files = save_figures(content, figures) if figures else []
         draft = out.with_name(f".{out.name}.part")
         try:
             draft.write_text(text, encoding="utf-8")
@@ -88,9 +93,12 @@ def report(
             raise UserError(f"{out} cannot be written: {error.strerror}. Give another file with --out.") from None
         size = len(text.encode())
         if json:
-            display.print_json({"file": str(out.absolute()), "bytes": size, "sweeps": len(sweeps)}, printed)
+            about = {"file": str(out.absolute()), "bytes": size, "sweeps": len(sweeps)}
+            display.print_json(about | {"figures": [str(path.absolute()) for path in files]}, printed)
         else:
             printed.write(f"{out}: {len(sweeps)} sweeps, {size / 1e6:.1f} MB. Open it in any browser.\n")
+            if files:
+                printed.write(f"{figures}: {len(files)} files; each figure as SVG and PNG, its numbers as CSV.\n")
 
 
 def _read(settings: Settings, wanted: Sequence[str], *, live: bool) -> Sequence[StoredSweep]:

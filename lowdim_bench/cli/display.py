@@ -159,6 +159,9 @@ def _prices(row: Row) -> str:
         parts.append(f"its code has {row.code_bits:,} bits, compressed")
     if row.code_cpu_seconds is not None:
         parts.append(f"which took up to {row.code_cpu_seconds:.2g} CPU s a trial outside of metered training")
+    if row.sequential_steps is not None:
+        work = f"{row.sequential_steps} sequential steps and {row.multiply_accumulates:,} multiply-accumulates"
+        parts.append(f"labelling an example takes {work}")
     if row.attempts > 1:
         parts.append(f"{row.attempts} attempts are on record ({row.attempt_bits:.1f} bits for picking one)")
     if row.seconds >= 1:

@@ -1,6 +1,7 @@
 """Figures, each drawn once: as SVG and PNG for papers and runs, and as the same specification for pages and notebooks."""
 
 from lowdim_bench.figures.board import Profile, Threshold, pareto, performance_profiles, thresholds, win_matrix
+from lowdim_bench.figures.settings import Setting, parameter
 from lowdim_bench.figures.style import Figure, data, render
 from lowdim_bench.figures.sweep import Fit, Point, Surface, phase_transition, success_surface, wilson
 
@@ -9,9 +10,11 @@ __all__ = [
     "Fit",
     "Point",
     "Profile",
+    "Setting",
     "Surface",
     "Threshold",
     "data",
+    "parameter",
     "pareto",
     "performance_profiles",
     "phase_transition",

@@ -80,7 +80,9 @@ def pareto(rows: Sequence[Threshold], price: str, title: str) -> Figure:
     line = alt.Chart(values(front)).mark_line(color=GREY, strokeDash=[4, 3], interpolate="step-after").encode(x=x, y=y)
     base = alt.Chart(values(drawn))
     dots = base.mark_point(filled=True, size=80, opacity=1).encode(x=x, y=y, color=_track(), tooltip=tooltip)
-    names = base.mark_text(dy=-10, fontSize=10).encode(x=x, y=y, text="method:N")
+    # Only rows of the front are named, or with many rows no name could be read; the others say it where one points at them.
+    names = alt.Chart(values(front)).mark_text(dy=-10, fontSize=10, align="left", color=GREY, limit=160)
+    names = names.encode(x=x, y=y, text="method:N")
     told = ["dashed: rows that no other one beats in both; no price at all is drawn at 1"]
     return finished(alt.layer(line, dots, names).properties(width=WIDTH, height=280), title, told)
 

@@ -41,9 +41,12 @@ def finished(figure: Figure, title: str, subtitle: Sequence[str] = ()) -> Figure
     )
 
 
-def render(figure: Figure, kind: str) -> bytes:
-    """The figure as 'svg', 'png', or 'json' (a Vega-Lite specification with its data); equal figures give equal bytes."""
-    specification = figure.to_json(indent=None)
+def render(figure: Figure | str, kind: str) -> bytes:
+    """The figure as 'svg', 'png', or 'json' (a Vega-Lite specification with its data); equal figures give equal bytes.
+
+    `figure` may be such a specification, as text.
+    """
+    specification = figure if isinstance(figure, str) else figure.to_json(indent=None)
     if kind == "json":
         return specification.encode()
     import vl_convert

@@ -1,114 +1,30 @@
-"""From stored sweeps to the board. Each task is measured once: its estimates, and joint bootstrap draws of its thresholds."""
+"""From measured sweeps to the board: rows with their prices and ranks, and methods over all tasks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lowdim_bench import futility, statistics
-from lowdim_bench.leaderboard.rows import Board, Overall, Relative, Row, Standing, Win, label, plain
-from lowdim_bench.methods import MethodChoice
-from lowdim_bench.records import Estimate, Price, Spending, operations, price
-from lowdim_bench.seeds import derive
+from lowdim_bench.leaderboard.measured import Measured, Measurements, TaskBoard
+from lowdim_bench.leaderboard.pairs import pairs_of, with_prospects
+from lowdim_bench.leaderboard.rows import Board, Overall, Progress, Relative, Row, Standing, Win, plain
+from lowdim_bench.records import Price, Spending, operations, price
 from lowdim_bench.specs import TRACKS, Track
-from lowdim_bench.statistics import FloatArray, Result, Unsolved
-from lowdim_bench.threshold import bootstrap_log_thresholds, estimate
+from lowdim_bench.specs.problem import PixelLabelling
+from lowdim_bench.statistics import FloatArray
 from lowdim_bench.tracking import StoredSweep
 
-REFERENCE = "random_subspace"
-"""What every method is compared with: the random subspace with its default parameters."""
-_DRAWS = 1000
 
+def build_board(sweeps: Sequence[StoredSweep], measurements: Measurements | None = None) -> Board:
+    """Rank stored sweeps. Ties share a rank; a control (k = D) and a sweep without a threshold have none.
 
-@dataclass(frozen=True)
-class _Measured:
-    """A sweep with its estimates."""
-
-    sweep: StoredSweep
-    ladder: tuple[Estimate, ...]
-
-    @classmethod
-    def of(cls, sweep: StoredSweep) -> _Measured:
-        spec, results = sweep.task.threshold, sweep.results
-        ladder = [estimate(spec, target.name, sweep.k_low, sweep.k_high, results) for target in sweep.task.targets]
-        return cls(sweep, tuple(ladder))
-
-    @property
-    def ranked(self) -> Estimate:
-        return self.ladder[-1]
-
-    @property
-    def is_control(self) -> bool:
-        """Whether it trains everything, and so is no low-dimensional method."""
-        return self.sweep.k_low == self.sweep.full_dimension
-
-    @property
-    def is_solved(self) -> bool:
-        return self.ranked.status in {"found", "below_range"} and not self.is_control
-
-    @property
-    def label(self) -> str:
-        credit, method = self.sweep.credit, self.sweep.method
-        return label(method.name, method.parameters, credit.submission if credit else None)
-
-    @property
-    def threshold(self) -> float:
-        return float(self.ranked.k_star or self.ranked.high or self.sweep.k_low)
-
-
-@dataclass(frozen=True)
-class _TaskBoard:
-    """All sweeps of one task, and draws of ln k* (draws,) of those that are solved, by run."""
-
-    measured: tuple[_Measured, ...]
-    draws: Mapping[str, FloatArray]
-
-    @classmethod
-    def of(cls, sweeps: Sequence[StoredSweep]) -> _TaskBoard:
-        measured = tuple(_Measured.of(sweep) for sweep in sweeps)
-        solved = [one.sweep for one in measured if one.is_solved]
-        task = sweeps[0].task
-        drawn = bootstrap_log_thresholds(
-            task.threshold,
-            task.ranked_target.name,
-            [((sweep.k_low, sweep.k_high), sweep.results) for sweep in solved],
-            draws=_DRAWS,
-            seed=derive("bootstrap", task.name),
-        )
-        return cls(measured, {sweep.run_id: draws for sweep, draws in zip(solved, drawn, strict=True)})
-
-    @property
-    def reference(self) -> _Measured | None:
-        """The random subspace with its default parameters, where its threshold was found."""
-        digest = MethodChoice(name=REFERENCE).method_digest
-        return next((one for one in self.measured if one.sweep.method_digest == digest and _is_found(one)), None)
-
-    def ratios(self, one: _Measured) -> FloatArray | None:
-        """Draws of ln(k*(random subspace) / k*); None where either threshold is not found, and for the reference itself."""
-        reference = self.reference
-        if reference is None or one is reference or one.is_control or not _is_found(one):
-            return None
-        return self.draws[reference.sweep.run_id] - self.draws[one.sweep.run_id]
-
-    def results(self, name: Callable[[_Measured], str]) -> dict[str, Result]:
-        """What `lowdim_bench.statistics` takes, by the name of each method; controls are left out."""
-        return {name(one): self._result(one) for one in self.measured if not one.is_control}
-
-    def _result(self, one: _Measured) -> Result:
-        unsolved: Unsolved = "above_range" if one.ranked.status == "above_range" else "unfinished"
-        return self.draws.get(one.sweep.run_id, unsolved)
-
-
-def build_board(sweeps: Sequence[StoredSweep]) -> Board:
-    """Rank stored sweeps. Ties share a rank; a control (k = D) and a sweep without a threshold have none."""
-    by_digest: dict[str, list[StoredSweep]] = {}
-    for sweep in sorted(sweeps, key=lambda sweep: (sweep.task.name, sweep.task.digest)):
-        by_digest.setdefault(sweep.task.digest, []).append(sweep)
-    tasks = {digest: _TaskBoard.of(some) for digest, some in by_digest.items()}
+    `measurements`: of earlier boards, where a server ranks the same sweeps again and again.
+    """
+    tasks = (measurements or Measurements()).tasks(sweeps)
     rows: list[Row] = []
     for task in tasks.values():
         ranks = statistics.rank_intervals(task.draws)
@@ -117,12 +33,13 @@ def build_board(sweeps: Sequence[StoredSweep]) -> Board:
             row.model_copy(update={"rank_low": ranks[row.run_id].low, "rank_high": ranks[row.run_id].high})
             if row.rank is not None and row.run_id in ranks
             else row
-            for row in _ranked(drafts)
+            for row in with_prospects(_ranked(drafts))
         ]
-    return Board(rows=tuple(rows), overall=_overall(list(tasks.values())), **_comparisons(tasks))
+    pairs = [pair for digest, task in tasks.items() for pair in pairs_of(digest, task, rows)]
+    return Board(rows=tuple(rows), pairs=tuple(pairs), overall=_overall(list(tasks.values())), **_comparisons(tasks))
 
 
-def _attempts(one: _Measured, task: _TaskBoard) -> int:
+def _attempts(one: Measured, task: TaskBoard) -> int:
     """Sweeps on record of the same method or submission, or of submitted code by one of the same authors."""
     return sum(
         other.sweep.method.name == one.sweep.method.name or bool(_own_authors(other) & _own_authors(one))
@@ -130,19 +47,19 @@ def _attempts(one: _Measured, task: _TaskBoard) -> int:
     )
 
 
-def _own_authors(one: _Measured) -> set[str]:
+def _own_authors(one: Measured) -> set[str]:
     credit = one.sweep.credit
     return set(credit.authors) if credit and one.sweep.method.code else set()
 
 
-def _comparisons(tasks: Mapping[str, _TaskBoard]) -> dict[str, Any]:
+def _comparisons(tasks: Mapping[str, TaskBoard]) -> dict[str, Any]:
     """Profiles and wins, by label; where one label stands for several methods, their digests tell them apart."""
     meant: dict[str, set[str]] = {}
     for task in tasks.values():
         for one in task.measured:
             meant.setdefault(one.label, set()).add(one.sweep.method_digest)
 
-    def name(one: _Measured) -> str:
+    def name(one: Measured) -> str:
         return one.label if len(meant[one.label]) == 1 else f"{one.label} ({one.sweep.method_digest[:6]})"
 
     results = {digest: task.results(name) for digest, task in tasks.items()}
@@ -162,13 +79,11 @@ def _comparisons(tasks: Mapping[str, _TaskBoard]) -> dict[str, Any]:
     return {"profiles": dict(best_first), "wins": {name: wins[name] for name, _ in best_first}}
 
 
-def _is_found(one: _Measured) -> bool:
-    return one.ranked.status == "found"
-
-
-def _row(one: _Measured, ratios: FloatArray | None, attempts: int) -> Row:
+def _row(one: Measured, ratios: FloatArray | None, attempts: int) -> Row:
     sweep, ladder, ranked = one.sweep, one.ladder, one.ranked
     cost = price(sweep.results, ranked)
+    problem = sweep.task.problem
+    pixels = problem if isinstance(problem, PixelLabelling) else None
     return Row(
         rank=None,
         task=sweep.task.name,
@@ -201,12 +116,26 @@ def _row(one: _Measured, ratios: FloatArray | None, attempts: int) -> Row:
         attempt_bits=math.log2(attempts),
         code_bits=sweep.method.code.bits if sweep.method.code else 0,
         code_cpu_seconds=max((r.submitted_code.cpu_seconds for r in sweep.results if r.submitted_code), default=None),
+        sequential_steps=pixels.sequential_steps if pixels else None,
+        multiply_accumulates=pixels.multiply_accumulates if pixels else None,
         seconds=sum(result.seconds for result in sweep.results),
         verified=sweep.verified,
         run_id=sweep.run_id,
+        progress=_progress(sweep),
+        trainings=len(sweep.results),
+        failed_trials=sum(result.status == "failed" for result in sweep.results),
         ladder=ladder,
         futility=futility.report(sweep.results),
     )
+
+
+def _progress(sweep: StoredSweep) -> Progress:
+    """Its driver's word; every status that is a threshold's is that of a finished sweep."""
+    match sweep.status:
+        case "running" | "interrupted" | "failed" as status:
+            return status
+        case _:
+            return "finished"
 
 
 def _unexpected(sweep: StoredSweep) -> str:
@@ -261,24 +190,40 @@ def _track(sweep: StoredSweep) -> Track:
     return TRACKS[max((TRACKS.index(track) for track in tracks), default=TRACKS.index(sweep.task.track))]
 
 
-def _overall(tasks: Sequence[_TaskBoard]) -> tuple[Overall, ...]:
-    by_method: dict[str, list[tuple[_TaskBoard, _Measured]]] = {}
+def _overall(tasks: Sequence[TaskBoard]) -> tuple[Overall, ...]:
+    by_method: dict[str, list[tuple[TaskBoard, Measured]]] = {}
     for task in tasks:
         for one in task.measured:
             if not one.is_control:
                 by_method.setdefault(one.sweep.method_digest, []).append((task, one))
+    shared = sum(task.reference is not None for task in tasks)
     summaries: list[Overall] = []
-    for group in by_method.values():
+    complete: dict[str, FloatArray] = {}
+    for digest, group in by_method.items():
         draws = [found for task, one in group if (found := task.ratios(one)) is not None]
         if draws:
             compared = [one for task, one in group if task.reference is not None and task.reference is not one]
+            if len(draws) == shared:
+                complete[digest] = -np.mean(np.stack(draws), axis=0)
             method = group[0][1].sweep.method
             summaries.append(
                 Overall(
                     method=method.name,
                     params=method.parameters,
+                    method_digest=digest,
+                    label=group[0][1].label,
                     relative=_summary(draws),
                     tasks_without_threshold=len(compared) - len(draws),
+                    tasks_not_run=shared - len(compared),
                 )
             )
-    return tuple(sorted(summaries, key=lambda one: (one.tasks_without_threshold, -one.relative.value, one.method)))
+    best_first = sorted(
+        summaries, key=lambda one: (one.tasks_without_threshold + one.tasks_not_run, -one.relative.value, one.method)
+    )
+    intervals = statistics.rank_intervals(complete)
+    return tuple(
+        one.model_copy(update={"rank": place, "rank_low": known.low, "rank_high": known.high})
+        if (known := intervals.get(one.method_digest))
+        else one
+        for place, one in enumerate(best_first, start=1)
+    )

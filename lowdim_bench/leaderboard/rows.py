@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,9 @@ from lowdim_bench.futility import FutilityReport
 from lowdim_bench.records import Estimate
 from lowdim_bench.specs import Spec
 from lowdim_bench.tracking.dossier import Verified
+
+Progress = Literal["running", "interrupted", "failed", "finished"]
+"""Of a sweep: finished is what its driver ended by itself, whether its threshold was found or not."""
 
 
 class Relative(Spec):
@@ -30,6 +33,12 @@ class Row(Spec):
     rank_low: int | None = None
     rank_high: int | None = None
     """The 95 % interval of its rank, over bootstrap draws in which all methods see the same replicates."""
+    rank_if_stopped: int | None = None
+    """Of an unfinished sweep with an estimate: the rank that it would have if it were stopped now."""
+    rank_if_stopped_low: int | None = None
+    rank_if_stopped_high: int | None = None
+    """From the ends of the interval of k* as far as it is known."""
+    progress: Progress = "finished"
     task: str
     task_digest: str
     method: str
@@ -67,6 +76,16 @@ class Row(Spec):
     code_cpu_seconds: float | None = Field(
         default=None, description="CPU time of submitted code in a trial, at most; None for methods that ship"
     )
+    trainings: int = Field(default=0, description="trials on record, failed ones included")
+    failed_trials: int = 0
+    sequential_steps: int | None = Field(
+        default=None,
+        description="layers and recurrent steps that wait for each other; None where the task does not say",
+    )
+    multiply_accumulates: int | None = Field(
+        default=None,
+        description="multiplications with a weight for one example; a shared weight as often as it is used",
+    )
     seconds: float = Field(description="worker time of all trials on record")
     verified: Verified = Field(default="not yet", description="by `lowdim-bench verify`; stale: the run changed since")
     run_id: str
@@ -78,12 +97,21 @@ class Row(Spec):
 class Overall(Spec):
     """One method over all tasks that it shares with the random subspace."""
 
+    rank: int | None = None
+    """Among the methods with a threshold on every task where the random subspace has one; None for others."""
+    rank_low: int | None = None
+    rank_high: int | None = None
+    """The 95 % interval of that rank, over the same draws."""
     method: str
     params: dict[str, Any]
+    method_digest: str
+    label: str
     relative: Relative
     """Over the tasks on which both thresholds were found."""
     tasks_without_threshold: int
     """Tasks that it was run on, with a threshold of the random subspace, where its own was not found: not in the mean."""
+    tasks_not_run: int = 0
+    """Tasks with a threshold of the random subspace that it was not run on."""
 
 
 class Standing(Spec):
@@ -104,11 +132,30 @@ class Win(Spec):
     tasks: int
 
 
+class Pair(Spec):
+    """Two solved sweeps of one task, on the replicates that they share and those that they do not."""
+
+    task_digest: str
+    run: str
+    other: str
+    ratio: float
+    """k* of the other over k* of the first: above 1, the first needs fewer. The median of the bootstrap draws."""
+    low: float
+    high: float
+    """Its 95 % interval."""
+    probability: float
+    """That the first needs fewer, ties counting half."""
+    seeds: int
+    """Replicates that both have trained on."""
+
+
 class Board(Spec):
     """What `rank` shows: rows by task, and methods over all tasks."""
 
     rows: tuple[Row, ...]
     overall: tuple[Overall, ...]
+    pairs: tuple[Pair, ...] = ()
+    """Every pair of the best solved rows of a task, the better one first; see `leaderboard.pairs.PAIRED_AT_MOST`."""
     profiles: dict[str, Standing] = {}
     """By method as `label` writes it, controls left out; the best area first."""
     wins: dict[str, dict[str, Win]] = {}

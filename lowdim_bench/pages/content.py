@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-import numpy as np
-
-from lowdim_bench import __version__, figures
-from lowdim_bench.figures import Fit, Point, Surface, Threshold
-from lowdim_bench.leaderboard import Board, Row, build_board
-from lowdim_bench.leaderboard import label as label_of
+from lowdim_bench import __version__
+from lowdim_bench.errors import UserError
+from lowdim_bench.leaderboard import Board, Measurements, Row, build_board
 from lowdim_bench.leaderboard.formats import interval_text, rank_text, threshold_text
-from lowdim_bench.records import TrialResult
-from lowdim_bench.threshold import success_curve
-from lowdim_bench.threshold.counts import count
+from lowdim_bench.leaderboard.rows import plain
+from lowdim_bench.pages import drawn
+from lowdim_bench.pages.drawn import Shown
 from lowdim_bench.tracking import StoredSweep
 
-_CURVE_POINTS = 60
 RunLink = Callable[[str], str | None]
 """Where the MLflow run of an id is shown; None where that is not known."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One figure: a name that is unique on the page, what it shows in words, and its Vega-Lite specification."""
-
-    name: str
-    caption: str
-    specification: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class Failure:
-    """One trial that failed, and why."""
+    """Trials that failed for the same reason."""
 
-    trial: str
     reason: str
+    trials: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -53,10 +40,17 @@ class SweepContent:
     label: str
     threshold: str
     interval: str
-    rank_now: str
-    """Its rank, or the one that it would have if it were stopped now."""
+    rank: str
+    """Its rank, with the interval of that."""
+    prospect: str
+    """Of an unfinished sweep: the rank that it would have if it were stopped now; else empty."""
     shown: Sequence[Shown]
     failures: Sequence[Failure]
+
+    @property
+    def order(self) -> float:
+        """Where it stands among the rows when they are sorted by rank."""
+        return self.row.rank if self.row.rank is not None else 1e6 + (self.row.rank_if_stopped or 1e6)
 
 
 @dataclass(frozen=True)
@@ -88,6 +82,16 @@ class Content:
         return sorted({row.track for row in self.board.rows})
 
     @property
+    def under_way(self) -> Sequence[tuple[TaskContent, SweepContent]]:
+        """Sweeps whose driver has not ended them: they run, or wait to be continued."""
+        return [
+            (task, sweep)
+            for task in self.tasks
+            for sweep in task.sweeps
+            if sweep.row.progress in {"running", "interrupted"}
+        ]
+
+    @property
     def shown(self) -> Sequence[Shown]:
         """Every figure, in the order of the page."""
         some = list(self.overall)
@@ -97,18 +101,39 @@ class Content:
                 some += sweep.shown
         return some
 
+    @property
+    def comparisons(self) -> Mapping[str, Any]:
+        """What the comparison of two methods is made from: names by method digest, rows by run, and pairs of rows."""
+        sweeps = {sweep.row.run_id: (task, sweep) for task in self.tasks for sweep in task.sweeps}
+        paired = {run for pair in self.board.pairs for run in (pair.run, pair.other)}
+        return {
+            "methods": {sweeps[run][1].row.method_digest: sweeps[run][1].label for run in sorted(paired)},
+            "rows": {
+                run: [sweeps[run][1].row.method_digest, sweeps[run][0].name, sweeps[run][1].threshold]
+                for run in sorted(paired)
+            },
+            "pairs": [
+                [one.run, one.other, *(float(f"{x:.4g}") for x in (one.ratio, one.low, one.high, one.probability)), one.seeds]
+                for one in self.board.pairs
+            ],
+        }  # fmt: skip
+
 
 def collect(
-    sweeps: Sequence[StoredSweep], title: str, facts: Mapping[str, str], link: RunLink | None = None
+    sweeps: Sequence[StoredSweep],
+    title: str,
+    facts: Mapping[str, str],
+    link: RunLink | None = None,
+    measurements: Measurements | None = None,
 ) -> Content:
-    """The content of a page about these sweeps."""
-    board = build_board(sweeps)
+    """The content of a page about these sweeps. `measurements`: see `build_board`."""
+    board = build_board(sweeps, measurements)
     by_run = {sweep.run_id: sweep for sweep in sweeps}
     tasks: list[TaskContent] = []
     for place, digest in enumerate(dict.fromkeys(row.task_digest for row in board.rows)):
         rows = [row for row in board.rows if row.task_digest == digest]
         tasks.append(_task(f"task-{place}", rows, by_run, link))
-    return Content(title, board, tasks, _overall(board), facts)
+    return Content(title, board, tasks, drawn.of_board(board), facts)
 
 
 def facts_about(store: str) -> dict[str, str]:
@@ -123,28 +148,6 @@ def facts_about(store: str) -> dict[str, str]:
 
 def _task(anchor: str, rows: Sequence[Row], by_run: Mapping[str, StoredSweep], link: RunLink | None) -> TaskContent:
     first = rows[0]
-    title = f"{first.task}: {first.target}"
-    drawn = [_threshold(row, None) for row in rows]
-    shown = [
-        _shown(
-            f"{anchor}-thresholds",
-            f"k* of every method on {first.task}, with 95 % intervals",
-            figures.thresholds(drawn, first.full_dimension, title),
-        )
-    ]
-    for name, price, value in (
-        ("bits", "side information (bits)", lambda row: row.side_information_bits),
-        (
-            "preparation",
-            "gradient evaluations before the k-dimensional training",
-            lambda row: row.preparation_gradient_evaluations,
-        ),
-    ):
-        priced = [_threshold(row, value(row)) for row in rows]
-        if len({one.price for one in priced if one.price is not None and one.k_star}) > 1:
-            shown.append(
-                _shown(f"{anchor}-{name}", f"k* against {price} on {first.task}", figures.pareto(priced, price, title))
-            )
     return TaskContent(
         anchor=anchor,
         name=first.task,
@@ -152,77 +155,43 @@ def _task(anchor: str, rows: Sequence[Row], by_run: Mapping[str, StoredSweep], l
         target=first.target,
         full_dimension=first.full_dimension,
         sweeps=[_sweep(row, by_run[row.run_id], link) for row in rows],
-        shown=shown,
+        shown=drawn.of_task(anchor, rows, {row.run_id: _parameters(by_run[row.run_id]) for row in rows}),
     )
+
+
+def _parameters(sweep: StoredSweep) -> Mapping[str, Any]:
+    """Of its method, with their defaults; only those that were given where the code is not ours, or is another."""
+    method = sweep.method
+    if not method.code and not method.origin:
+        with suppress(UserError):
+            return method.build().model_dump(mode="json")
+    return method.parameters
 
 
 def _sweep(row: Row, sweep: StoredSweep, link: RunLink | None) -> SweepContent:
-    title = f"{_label(row)} on {row.task} (D = {row.full_dimension:,})"
     return SweepContent(
         row=row,
         link=link(row.run_id) if link else None,
-        label=_label(row),
+        label=drawn.row_label(row),
         threshold=threshold_text(row),
         interval=interval_text(row),
-        rank_now=rank_text(row),
-        shown=[
-            _shown(f"run-{row.run_id}-transition", f"Phase transition of {title}", _transition(row, sweep, title)),
-            _shown(f"run-{row.run_id}-surface", f"Successes of {title} by target", _surface(row, sweep, title)),
-        ],
-        failures=[Failure(one.trial.key, one.reason) for one in sweep.results if one.status == "failed"],
+        rank=rank_text(row),
+        prospect=_prospect(row),
+        shown=drawn.of_sweep(row, sweep),
+        failures=_failures(sweep),
     )
 
 
-def _transition(row: Row, sweep: StoredSweep, title: str) -> figures.Figure:
-    target, spec = sweep.task.ranked_target.name, sweep.task.threshold
-    ks = np.unique(np.geomspace(sweep.k_low, sweep.k_high, _CURVE_POINTS).round().astype(int)).tolist()
-    fit: Fit | None = None
-    if sweep.results:
-        curve = success_curve(spec, target, sweep.k_low, sweep.k_high, list(sweep.results), ks)
-        rows = [(k, *values) for k, values in zip(ks, curve.tolist(), strict=True) if np.isfinite(values).all()]
-        fit = Fit(*(tuple(column) for column in zip(*rows, strict=True))) if rows else None
-    return figures.phase_transition(
-        _points(sweep.results, target), fit, row.ladder[-1], spec.success_probability, title
-    )
+def _prospect(row: Row) -> str:
+    if row.rank_if_stopped is None:
+        return ""
+    low, high = row.rank_if_stopped_low, row.rank_if_stopped_high
+    return f"{row.rank_if_stopped}" + (f" ({low}..{high})" if low != high else "")
 
 
-def _surface(row: Row, sweep: StoredSweep, title: str) -> figures.Figure:
-    ladder = [
-        Surface(target.name, target.level, _points(sweep.results, target.name), reached)
-        for target, reached in zip(sweep.task.targets, row.ladder, strict=True)
-    ]
-    return figures.success_surface(ladder, title)
-
-
-def _points(results: Sequence[TrialResult], target: str) -> list[Point]:
-    seen = count(list(results), target)
-    return [
-        Point(k, hits, trials)
-        for k, hits, trials in zip(seen.k.tolist(), seen.hits.tolist(), seen.trials.tolist(), strict=True)
-    ]
-
-
-def _label(row: Row) -> str:
-    return label_of(row.method, row.params, row.submission)
-
-
-def _threshold(row: Row, price: float | None) -> Threshold:
-    return Threshold(_label(row), row.k_star, row.low, row.high, threshold_text(row), row.track, price)
-
-
-def _overall(board: Board) -> list[Shown]:
-    """Figures over all tasks, where there is more than one to compare."""
-    shown: list[Shown] = []
-    if len({row.task_digest for row in board.rows}) > 1 and board.profiles:
-        drawn = [figures.Profile(name, one.tau, one.share) for name, one in board.profiles.items()]
-        title = "Performance profiles"
-        shown.append(_shown("profiles", title, figures.performance_profiles(drawn, title)))
-    if len(board.wins) > 1:
-        wins = {a: {b: (one.probability, one.tasks) for b, one in row.items()} for a, row in board.wins.items()}
-        title = "Probability of needing fewer k"
-        shown.append(_shown("wins", f"{title}: row against column", figures.win_matrix(wins, title)))
-    return shown
-
-
-def _shown(name: str, caption: str, figure: figures.Figure) -> Shown:
-    return Shown(name, caption, json.loads(figures.render(figure, "json")))
+def _failures(sweep: StoredSweep) -> list[Failure]:
+    by_reason: dict[str, list[str]] = {}
+    for result in sweep.results:
+        if result.status == "failed":
+            by_reason.setdefault(plain(result.reason), []).append(result.trial.key)
+    return [Failure(reason, trials) for reason, trials in by_reason.items()]

@@ -90,6 +90,8 @@ class Connection:
                     "them into ~/.mlflow/credentials (`lowdim-bench serve` says where it keeps them), or into "
                     "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
                 ) from None
+            if isinstance(error, MlflowException) and error.error_code in REFUSED:
+                raise UserError(self._refusal(f"opening the experiment '{EXPERIMENT}'", error)) from None
             raise UserError(
                 f"The tracking store {self.where} cannot be opened: {error}. Correct --tracking-uri or "
                 "LOWDIM_BENCH_TRACKING_URI, or leave it out to use mlflow.db in this folder."
@@ -124,18 +126,18 @@ class Connection:
                     page_token=token,
                 ),
             )
-            found += [_plain(run) for run in page]
+            found += [plain_run(run) for run in page]
             if not (token := page.token):
                 return found
 
     def run(self, run_id: str) -> StoredRun:
-        return _plain(self._patiently("reading a run", lambda: self._client.get_run(run_id)))
+        return plain_run(self._patiently("reading a run", lambda: self._client.get_run(run_id)))
 
     def create_run(self, name: str, tags: Mapping[str, str]) -> StoredRun:
         made = self._patiently(
             "making a run", lambda: self._client.create_run(self._experiment, run_name=name, tags=dict(tags))
         )
-        return _plain(made)
+        return plain_run(made)
 
     def write(
         self,
@@ -243,6 +245,12 @@ class Connection:
                 "of its own."
             )
 
+    def _refusal(self, doing: str, error: MlflowException) -> str:
+        return (
+            f"The tracking store {self.where} does not let this account do it ({doing}): {error.message}. Ask its "
+            "administrator, or set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an account that may."
+        )
+
     def _patiently(self, doing: str, call: Callable[[], T]) -> T:
         """The result of a call, which is tried again while the store does not answer."""
         pauses = iter(() if self._in_haste else PAUSES)
@@ -251,10 +259,7 @@ class Connection:
                 return call()
             except (MlflowException, OSError, SQLAlchemyError) as error:
                 if isinstance(error, MlflowException) and error.error_code in REFUSED:
-                    raise UserError(
-                        f"The tracking store {self.where} does not let this account do it ({doing}): {error.message}. Ask its "
-                        "administrator, or set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an account that may."
-                    ) from None
+                    raise UserError(self._refusal(doing, error)) from None
                 if isinstance(error, MlflowException) and error.error_code not in PASSING:
                     raise
                 pause = None if isinstance(error, PermissionError) else next(pauses, None)
@@ -266,7 +271,8 @@ class Connection:
                 time.sleep(pause)
 
 
-def _plain(run: Run) -> StoredRun:
+def plain_run(run: Run) -> StoredRun:
+    """A run as plain data."""
     return StoredRun(
         run.info.run_id, run.info.status, run.info.start_time, run.data.tags, run.data.params, run.data.metrics
     )

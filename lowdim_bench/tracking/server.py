@@ -1,4 +1,4 @@
-"""The MLflow server that several machines record into: behind accounts of its own, on loopback unless told otherwise."""
+"""MLflow's server with the leaderboard in it: behind accounts of its own unless told otherwise, and on loopback."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from lowdim_bench.settings import SQLITE, Settings, prepare_environment
 
 ADMIN = "admin"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+OPEN_APP, ACCOUNTS_APP = "lowdim-bench", "lowdim-bench-accounts"
+"""Entry points of this package in MLflow's group `mlflow.app`: its server with the leaderboard in it."""
 _REMEMBER_SECONDS = 60
 """How long a password that was right is not hashed again, which takes longer than most requests."""
 
@@ -31,8 +33,14 @@ class Server:
     command: tuple[str, ...]
     environment: Mapping[str, str]
     url: str
-    credentials: Path
-    """Name and password of the administrator, as MLflow's clients read them from ~/.mlflow/credentials."""
+    credentials: Path | None
+    """Name and password of the administrator, as MLflow's clients read them from ~/.mlflow/credentials; None without
+    accounts."""
+
+    @property
+    def leaderboard(self) -> str:
+        """Where people look."""
+        return f"{self.url}/leaderboard"
 
     def start(self) -> NoReturn:
         """Become the server. Raises `UserError` where its tables cannot be made."""
@@ -41,10 +49,11 @@ class Server:
         os.execv(self.command[0], self.command)  # noqa: S606 - no shell is wanted
 
 
-def plan_server(settings: Settings, *, artifacts: str | None, host: str, port: int) -> Server:
+def plan_server(settings: Settings, *, artifacts: str | None, host: str, port: int, accounts: bool = True) -> Server:
     """The server of a tracking store (SQLite or a database), with its secrets made at the first call and kept after that.
 
     `artifacts`: folder, or URI of a bucket, for the files of runs; None: beside a SQLite store, else in the state folder.
+    `accounts`: refuse who has none; without them it listens on loopback alone, where every account of this machine may write.
     Raises `UserError` for a store that is a server itself, a missing driver, or a port that is taken.
     """
     if settings.is_server:
@@ -52,11 +61,37 @@ def plan_server(settings: Settings, *, artifacts: str | None, host: str, port: i
             f"--store {settings.shown_tracking_uri} is a server already. Give what it shall keep its runs in: "
             "postgresql://USER@HOST/DATABASE, or sqlite:///FILE."
         )
-    for module, package in {"flask_wtf": "mlflow[auth]", "psycopg": "psycopg[binary]"}.items():
-        if find_spec(module) is None and (module != "psycopg" or settings.tracking_uri.startswith("postgresql")):
+    if not accounts and host not in LOOPBACK:
+        raise UserError(
+            f"A server without accounts on {host} would let anybody write who reaches it. Leave out --no-accounts, or --host."
+        )
+    needed = {"flask_wtf": ("mlflow[auth]", accounts)}
+    needed["psycopg"] = ("psycopg[binary]", settings.tracking_uri.startswith("postgresql"))
+    for module, (package, wanted) in needed.items():
+        if wanted and find_spec(module) is None:
             raise UserError(f"The server needs {package}, which is not installed here: pip install '{package}'")
     _check_port(host, port)
     prepare_environment(settings)
+    beside = settings.sqlite_path.parent if settings.sqlite_path else settings.state_dir
+    files = artifacts or str(beside / "mlartifacts")
+    options = {
+        "--app-name": ACCOUNTS_APP if accounts else OPEN_APP,
+        "--host": host,
+        "--port": str(port),
+        "--workers": "1",  # several add 40 ms to every request, and the work is the database's anyway
+        "--artifacts-destination": files if "://" in files else str(Path(files).absolute()),
+    }
+    secret, credentials = _accounts(settings) if accounts else ({}, None)
+    return Server(
+        command=(sys.executable, "-m", "mlflow", "server", *(word for pair in options.items() for word in pair)),
+        environment={"MLFLOW_BACKEND_STORE_URI": settings.tracking_uri, **secret},
+        url=f"http://{host}:{port}",
+        credentials=credentials,
+    )
+
+
+def _accounts(settings: Settings) -> tuple[dict[str, str], Path]:
+    """What the environment of a server with accounts adds, and the file with its administrator's name and password."""
     folder = settings.state_dir / "server"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     password = _kept(folder / "admin_password", "MLFLOW_AUTH_ADMIN_PASSWORD")
@@ -72,26 +107,12 @@ def plan_server(settings: Settings, *, artifacts: str | None, host: str, port: i
         admin_username=ADMIN,
         auth_cache_ttl_seconds=str(_REMEMBER_SECONDS),
     )
-    beside = settings.sqlite_path.parent if settings.sqlite_path else settings.state_dir
-    files = artifacts or str(beside / "mlartifacts")
-    options = {
-        "--app-name": "basic-auth",
-        "--host": host,
-        "--port": str(port),
-        "--workers": "1",  # several add 40 ms to every request, and the work is the database's anyway
-        "--artifacts-destination": files if "://" in files else str(Path(files).absolute()),
+    environment = {
+        "MLFLOW_AUTH_CONFIG_PATH": str(_private(folder / "accounts.ini", accounts)),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": key,
     }
-    return Server(
-        command=(sys.executable, "-m", "mlflow", "server", *(word for pair in options.items() for word in pair)),
-        environment={
-            "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,
-            "MLFLOW_AUTH_CONFIG_PATH": str(_private(folder / "accounts.ini", accounts)),
-            "MLFLOW_AUTH_ADMIN_PASSWORD": password,
-            "MLFLOW_FLASK_SERVER_SECRET_KEY": key,
-        },
-        url=f"http://{host}:{port}",
-        credentials=credentials,
-    )
+    return environment, credentials
 
 
 def _check_port(host: str, port: int) -> None:

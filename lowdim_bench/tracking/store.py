@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from lowdim_bench.errors import LowdimError, UserError
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.records import TrialResult
+from lowdim_bench.seeds import derive
 from lowdim_bench.settings import Settings, prepare_environment
 from lowdim_bench.specs import Task
-from lowdim_bench.tracking import keys, summary, trial_files
+from lowdim_bench.tracking import keys, summary, trial_files, views
 from lowdim_bench.tracking.credit import Credit
 from lowdim_bench.tracking.dossier import Dossier, Verified, state_of, verified
 from lowdim_bench.tracking.driver_lock import Holder, Lease, MachineLock
@@ -57,6 +57,18 @@ class StoredSweep:
     """Whether its certificates and records were recomputed as they are now; see `lowdim_bench.verification`."""
 
 
+class Source(Protocol):
+    """Where the files of a run are: a connection, or the server's own process."""
+
+    def names(self, run_id: str, folder: str = "") -> set[str]:
+        """Names of the files in a folder of a run, without the folder."""
+        ...
+
+    def download(self, run_id: str, path: str) -> dict[str, bytes]:
+        """The files of a folder of a run, or one file, by name; empty where there is none."""
+        ...
+
+
 class Store:
     """An open tracking store. Raises `UserError` where it cannot be reached, or made."""
 
@@ -79,15 +91,16 @@ class Store:
         self,
         task: Task,
         method: MethodChoice,
-        k_range: tuple[int, int],
+        k_range: tuple[int, int] | None,
         full_dimension: int,
         extra_tags: Mapping[str, str] | None = None,
         credit: Credit | None = None,
     ) -> SweepLog:
         """The record of a task with a method, begun or continued, and the sole right to add to it until it is closed.
 
-        `k_range`: the smallest and largest k that are searched. `extra_tags` describe the sweep besides; `credit` is
-        recorded where the sweep begins here. Raises `UserError`, naming the holder, where another driver has the sweep.
+        `k_range`: the smallest and largest k that are searched; None where the method does not tell. `extra_tags`
+        describe the sweep besides; `credit` is recorded where the sweep begins here. Raises `UserError`, naming the holder,
+        where another driver has the sweep.
         """
         sweep, me = keys.sweep_id(task.digest, method.method_digest), Holder.me()
         what = f"The sweep of {method.label} on task {task.name}"
@@ -112,13 +125,14 @@ class Store:
     def _first_replicate(self, run: StoredRun, method: MethodChoice) -> int:
         """Where the replicates of a sweep begin: at 0, or for submitted code at a place drawn once its digest is on record.
 
-        So code cannot hold what it learnt of its replicates beforehand. Other methods keep to the same ones, to be paired.
+        So code cannot hold what it learnt of its replicates beforehand. Other methods keep to the same ones, to be paired. The
+        place follows from the random identifier that the store gave the run: drivers that begin at once find the same.
         """
         if method.code is None:
             return 0
         if drawn := run.tags.get(keys.FIRST_REPLICATE):
             return int(drawn)
-        first = secrets.randbelow(FIRST_REPLICATES) + 1
+        first = derive("first replicate", run.run_id) % FIRST_REPLICATES + 1
         self._connection.write(run.run_id, tags={keys.FIRST_REPLICATE: str(first)})
         return first
 
@@ -136,7 +150,7 @@ class Store:
         found: list[StoredSweep] = []
         for run in self._connection.runs(f"tags.`{keys.SWEEP}` LIKE '%'"):
             try:
-                found.append(self._read(run))
+                found.append(read_sweep(self._connection, run))
             except KeyError as error:
                 log.warning(LEFT_OUT, run.run_id, self._connection.where, f"it has no {error}")
             except (LowdimError, ValueError) as error:
@@ -183,7 +197,7 @@ class Store:
         run: StoredRun,
         task: Task,
         method: MethodChoice,
-        k_range: tuple[int, int],
+        k_range: tuple[int, int] | None,
         full_dimension: int,
         extra_tags: Mapping[str, str],
     ) -> None:
@@ -191,12 +205,10 @@ class Store:
         params = {
             name: value for name, value in summary.parameters(task, method).items() if name not in run.params and value
         }
-        tags = {
-            keys.K_LOW: str(k_range[0]),
-            keys.K_HIGH: str(k_range[1]),
-            keys.FULL_DIMENSION: str(full_dimension),
-            **extra_tags,
-        }
+        tags = {keys.FULL_DIMENSION: str(full_dimension), **extra_tags}
+        if k_range is not None or keys.K_LOW not in run.tags:
+            low, high = k_range or (1, full_dimension)
+            tags |= {keys.K_LOW: str(low), keys.K_HIGH: str(high)}
         if keys.DESCRIBED not in run.tags:
             files = {
                 keys.TASK_FILE: task.model_dump_json(indent=2).encode(),
@@ -205,51 +217,55 @@ class Store:
             self._connection.upload(run.run_id, "", files)
             if data := summary.data_input(task):
                 self._connection.add_input(run.run_id, *data)
+            tags[keys.NOTE] = views.described(f"{method.label} on {task.name}: no threshold yet.", run.run_id)
             tags[keys.DESCRIBED] = "yes"  # last: files that were cut short are stored again
         new = {name: value for name, value in tags.items() if run.tags.get(name) != value}
         if params or new:
             self._connection.write(run.run_id, params=params, tags=new)
 
-    def _read(self, run: StoredRun) -> StoredSweep:
-        task = Task.from_json(self._file(run, keys.TASK_FILE), keys.TASK_FILE)
-        method = MethodChoice.from_json(self._file(run, keys.METHOD_FILE), keys.METHOD_FILE)
-        method_digest = run.tags[keys.METHOD_DIGEST]
-        # An installed method is not imported to be shown: its package may be elsewhere, or changed, since it was measured.
-        altered = not method.origin and method.method_digest != method_digest
-        if altered or keys.sweep_id(task.digest, method_digest) != run.tags[keys.SWEEP]:
-            raise UserError(
-                f"its {keys.TASK_FILE} and {keys.METHOD_FILE} are not those of sweep {run.tags[keys.SWEEP]}; they were "
-                "altered, or this version of lowdim-bench reads them otherwise"
-            )
-        k_low, k_high, full_dimension = (int(run.tags[key]) for key in (keys.K_LOW, keys.K_HIGH, keys.FULL_DIMENSION))
-        if not 1 <= k_low <= k_high <= full_dimension:
-            raise UserError(f"its range of k, {k_low} to {k_high} of {full_dimension}, is none; its tags were altered")
-        raw = {folder: self._connection.download(run.run_id, folder) for folder in (keys.TRIALS, keys.FAILURES)}
-        trials, failures = (trial_files.decode(raw[folder], f"run {run.run_id}: {folder}") for folder in raw)
-        certificates = self._connection.names(run.run_id, keys.CERTIFICATES)
-        status = run.tags.get(keys.STATUS, "running")
-        return StoredSweep(
-            run_id=run.run_id,
-            task=task,
-            method=method,
-            status=status,
-            failure=run.tags.get(keys.FAILURE, ""),
-            k_low=k_low,
-            k_high=k_high,
-            full_dimension=full_dimension,
-            # A sweep that failed as a whole has no threshold: its failures say nothing of k.
-            results=tuple(trial_files.standing(trials, {} if status == "failed" else failures)),
-            method_digest=method_digest,
-            first_replicate=int(run.tags.get(keys.FIRST_REPLICATE, "0")),
-            example_count=_number(run.tags.get(keys.EXAMPLES)),
-            forward_operations=_number(run.tags.get(keys.OPERATIONS)),
-            credit=Credit.of(run.tags),
-            verified=verified(run.tags, state_of(run.tags, raw[keys.TRIALS], raw[keys.FAILURES], certificates)),
-        )
 
-    def _file(self, run: StoredRun, name: str) -> bytes:
-        """Raises KeyError where the run has no such file."""
-        return self._connection.download(run.run_id, name)[name]
+def read_sweep(source: Source, run: StoredRun) -> StoredSweep:
+    """What a run holds. Raises KeyError, `LowdimError` or ValueError where it is not what was written."""
+    task = Task.from_json(_file(source, run, keys.TASK_FILE), keys.TASK_FILE)
+    method = MethodChoice.from_json(_file(source, run, keys.METHOD_FILE), keys.METHOD_FILE)
+    method_digest = run.tags[keys.METHOD_DIGEST]
+    # An installed method is not imported to be shown: its package may be elsewhere, or changed, since it was measured.
+    altered = not method.origin and method.method_digest != method_digest
+    if altered or keys.sweep_id(task.digest, method_digest) != run.tags[keys.SWEEP]:
+        raise UserError(
+            f"its {keys.TASK_FILE} and {keys.METHOD_FILE} are not those of sweep {run.tags[keys.SWEEP]}; they were "
+            "altered, or this version of lowdim-bench reads them otherwise"
+        )
+    k_low, k_high, full_dimension = (int(run.tags[key]) for key in (keys.K_LOW, keys.K_HIGH, keys.FULL_DIMENSION))
+    if not 1 <= k_low <= k_high <= full_dimension:
+        raise UserError(f"its range of k, {k_low} to {k_high} of {full_dimension}, is none; its tags were altered")
+    raw = {folder: source.download(run.run_id, folder) for folder in (keys.TRIALS, keys.FAILURES)}
+    trials, failures = (trial_files.decode(raw[folder], f"run {run.run_id}: {folder}") for folder in raw)
+    certificates = source.names(run.run_id, keys.CERTIFICATES)
+    status = run.tags.get(keys.STATUS, "running")
+    return StoredSweep(
+        run_id=run.run_id,
+        task=task,
+        method=method,
+        status=status,
+        failure=run.tags.get(keys.FAILURE, ""),
+        k_low=k_low,
+        k_high=k_high,
+        full_dimension=full_dimension,
+        # A sweep that failed as a whole has no threshold: its failures say nothing of k.
+        results=tuple(trial_files.standing(trials, {} if status == "failed" else failures)),
+        method_digest=method_digest,
+        first_replicate=int(run.tags.get(keys.FIRST_REPLICATE, "0")),
+        example_count=_number(run.tags.get(keys.EXAMPLES)),
+        forward_operations=_number(run.tags.get(keys.OPERATIONS)),
+        credit=Credit.of(run.tags),
+        verified=verified(run.tags, state_of(run.tags, raw[keys.TRIALS], raw[keys.FAILURES], certificates)),
+    )
+
+
+def _file(source: Source, run: StoredRun, name: str) -> bytes:
+    """Raises KeyError where the run has no such file."""
+    return source.download(run.run_id, name)[name]
 
 
 def _only(runs: Sequence[StoredRun], name: str, where: str) -> StoredRun:

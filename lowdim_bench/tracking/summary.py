@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from lowdim_bench.figures import Fit, Point
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.records import Estimate, TrialResult, price
 from lowdim_bench.specs import Task
-from lowdim_bench.specs.problem import Classification
+from lowdim_bench.specs.problem import Classification, PixelLabelling, QuadraticWell
 from lowdim_bench.threshold.counts import count
 
 
@@ -42,18 +42,31 @@ def parameters(task: Task, method: MethodChoice) -> dict[str, str]:
         shown["network"] = network.kind
         details = network.model_dump(mode="json", exclude={"kind"})
         shown |= {f"network.{name}": value for name, value in details.items()}
-    else:
+    elif isinstance(task.problem, QuadraticWell):
         shown["dimension"] = task.problem.dimension
         shown["spectrum"] = task.problem.spectrum.kind
+    else:
+        shown |= _flat(task.problem.model_dump(mode="json", exclude={"kind"}))
     # Submitted code is not imported to learn its defaults: what was given is shown.
     resolved = method.parameters if method.code else method.build().model_dump(mode="json")
     shown |= {f"{method.name}.{name}": value for name, value in resolved.items()}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in shown.items()}
 
 
+def _flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested plain data as one level of names with dots; a nested `kind` stands under the name of what has it."""
+    flat: dict[str, Any] = {}
+    for name, value in plain.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix.removesuffix(".") if name == "kind" else prefix + name] = value
+    return flat
+
+
 def data_input(task: Task) -> tuple[str, str, str] | None:
     """(name, digest, source) of the training data; None for a problem without data."""
-    if not isinstance(task.problem, Classification):
+    if not isinstance(task.problem, Classification | PixelLabelling):
         return None
     data = task.problem.data
     return getattr(data, "dataset", data.kind), data.digest, data.model_dump_json()

@@ -14,7 +14,7 @@ from lowdim_bench.figures import Fit
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.records import Estimate, TrialResult
 from lowdim_bench.specs import Task, canonical_json, digest_of
-from lowdim_bench.tracking import keys, summary, trial_files
+from lowdim_bench.tracking import keys, summary, trial_files, views
 from lowdim_bench.tracking.driver_lock import Lease, MachineLock
 
 if TYPE_CHECKING:  # MLflow is imported when a store is opened
@@ -132,7 +132,8 @@ class SweepLog:
         self._write_metrics(estimate, results, seen, fit)
         files = {keys.THRESHOLD_FILE: canonical_json(record).encode()} | self._figures(estimate, seen, fit)
         self._connection.upload(self.run_id, "", files)
-        note = summary.sentence(self._task, self._method.label, estimate, self._full_dimension)
+        sentence = summary.sentence(self._task, self._method.label, estimate, self._full_dimension)
+        note = views.described(sentence, self.run_id)
         tags = {keys.NOTE: note, keys.STATUS: estimate.status, keys.FAILURE: "", keys.THRESHOLD_DIGEST: digest}
         self._connection.set_status(self.run_id, "FINISHED")
         self._connection.write(self.run_id, tags=tags)  # last: what is cut short before is done again
@@ -145,7 +146,7 @@ class SweepLog:
             tags={
                 keys.STATUS: "failed",
                 keys.FAILURE: reason[:LONGEST_NOTE],
-                keys.NOTE: f"Failed: {reason[:LONGEST_NOTE]}",
+                keys.NOTE: views.described(f"Failed: {reason[:LONGEST_NOTE]}", self.run_id),
             },
         )
         self._connection.set_status(self.run_id, "FAILED")

@@ -10,8 +10,11 @@ from lowdim_bench.tracking import keys
 DESCRIPTION = (
     "Sweeps of lowdim-bench: how few numbers does a method train until it reaches a task's target? One run for each task and "
     "method; **k_star** is the threshold training dimension, **parameter_efficiency** is D / k*. Compare runs of one task "
-    "only: the view *Leaderboard* has the columns, `lowdim-bench rank` the ranks with their intervals."
+    "only: the view [Leaderboard](/leaderboard/runs) has the columns; the [leaderboard](/leaderboard) of `lowdim-bench serve`, "
+    "and `lowdim-bench rank`, have the ranks with their intervals and figures."
 )
+"""Its links lead to routes of the same server, see `lowdim_bench.pages.site`; elsewhere they lead nowhere."""
+VIEW = "leaderboard"
 COLUMNS = (
     f"tags.`{keys.TASK}`",
     f"tags.`{keys.METHOD}`",
@@ -29,7 +32,7 @@ COLUMNS = (
 
 
 def experiment_tags() -> dict[str, str]:
-    """Tags for a new experiment. The view is linked as `?viewStateShareKey=leaderboard` of its page of runs."""
+    """Tags for a new experiment."""
     now = int(time.time() * 1000)
     state = {
         "searchFilter": "",
@@ -42,4 +45,15 @@ def experiment_tags() -> dict[str, str]:
         "selectedColumns": list(COLUMNS),
     }
     view = {"name": "Leaderboard", "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
-    return {keys.NOTE: DESCRIPTION, "mlflow.sharedViewState.leaderboard": json.dumps(view)}
+    return {keys.NOTE: DESCRIPTION, f"mlflow.sharedViewState.{VIEW}": json.dumps(view)}
+
+
+def saved_view(experiment: str) -> str:
+    """The address of the view below that of MLflow's interface. Nothing may be added to it: a filter or an order in the address
+    replaces the view."""
+    return f"#/experiments/{experiment}/runs?viewStateShareKey={VIEW}&workflowType=machine_learning"
+
+
+def described(sentence: str, run_id: str) -> str:
+    """The description of a run: a sentence, and the way back to its row."""
+    return f"{sentence}\n\n[Its row on the leaderboard](/leaderboard#row-{run_id}) of `lowdim-bench serve`"

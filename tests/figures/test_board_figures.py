@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from lowdim_bench.figures import (
     Figure,
     Profile,
+    Setting,
     Threshold,
     data,
+    parameter,
     pareto,
     performance_profiles,
     render,
@@ -56,12 +58,26 @@ def test_the_front_joins_what_no_other_row_beats_in_both() -> None:
     assert min(row["price"] for row in drawn) == 1.0  # none at all, on a logarithmic axis
 
 
+def test_a_series_that_differs_in_one_number_shows_what_was_not_found_at_its_known_end() -> None:
+    settings = [
+        Setting("imp", 0, 236, 217, 254, "236"),
+        Setting("imp", 100, 120, 114, 128, "120"),
+        Setting("imp", 200, None, 2048, None, "> 2048"),
+        Setting("imp", 300, None, None, None, "-"),
+    ]
+    rows = tables(parameter(settings, "rewind_step", "digits-mlp"))[0]
+    assert [(row["value"], row["k"], row["low"], row["high"], row["found"]) for row in rows] == [
+        (0, 236, 217, 254, True), (100, 120, 114, 128, True), (200, 2048, 2048, 2048, False),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "figure",
     [
         thresholds(ROWS, 2410, "t"),
         pareto(ROWS, "bits", "t"),
         performance_profiles([Profile(HOSTILE, (1, 2, 4), (0.5, 0.5, 1))], "t"),
+        parameter([Setting(HOSTILE, 0, 10, 9, 11, "10"), Setting(HOSTILE, 5, None, 2048, None, "> 2048")], "s", "t"),
         win_matrix({"a": {HOSTILE: (0.8, 2)}, HOSTILE: {"a": (0.2, 2)}, "c": {"a": (None, 0)}}, "t"),
     ],
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
@@ -77,15 +80,22 @@ def test_a_report_is_one_file_with_every_row_figure_and_rule() -> None:
     for words in ("imp", "random_subspace", "> 2,048", "performance profile", "A rank interval holds"):
         assert words in text
     drawn = {one["data-figure"] for one in page.named("div") if "data-figure" in one}
-    specifications = re.search(r'<script type="application/json" id="specifications">(.*?)</script>', html)
-    assert specifications is not None
-    assert drawn == set(json.loads(specifications[1]))
+    data = unpacked(html)
+    assert drawn == set(data["figure"])
+    assert data["comparisons"]["pairs"]
     assert {f"run-{one.run_id}-transition" for one in BOARD} <= drawn
 
 
+def unpacked(html: str) -> dict[str, Any]:
+    """The data of a report."""
+    data = re.search(r'<script type="text/plain" id="data">(.*?)</script>', html)
+    assert data is not None
+    return json.loads(gzip.decompress(base64.b64decode(data[1], validate=True)))
+
+
 def test_the_page_of_a_server_takes_its_script_from_there_and_links_to_runs() -> None:
-    page = Elements(render_page(content(*BOARD), "/leaderboard/vega.js"))
-    assert [one["src"] for one in page.named("script") if "src" in one] == ["/leaderboard/vega.js"]
+    page = Elements(render_page(content(*BOARD), "leaderboard"))
+    assert [one["src"] for one in page.named("script") if "src" in one] == ["leaderboard/vega.js"]
     assert {f"/#/runs/{one.run_id}" for one in BOARD} <= {one["href"] for one in page.named("a")}
 
 
@@ -101,14 +111,14 @@ def harmless() -> tuple[list[str], dict[str, int]]:
     """The elements of a page, and the lines of each format, when the name is an ordinary one."""
     board = build_board([credited("harmless")])
     lines = {kind: len(formatted(board, kind).splitlines()) for kind in KINDS}
-    return [tag for tag, _ in Elements(render_page(content(credited("harmless")), "/v.js")).found], lines
+    return [tag for tag, _ in Elements(render_page(content(credited("harmless")), "v")).found], lines
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_are_text(name: str, harmless: tuple[list[str], dict[str, int]]) -> None:
     tags, lines = harmless
     shown = content(credited(name))
-    page = Elements(render_page(shown, "/v.js"))
+    page = Elements(render_page(shown, "v"))
     assert [tag for tag, _ in page.found] == tags  # not one element more
     assert not {key for _, some in page.found for key in some if key.startswith("on")}
     assert plain(name) in "".join(page.text)

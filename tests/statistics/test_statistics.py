@@ -16,7 +16,9 @@ from lowdim_bench.statistics import (
     Result,
     compare,
     profiles,
+    rank_if_stopped,
     rank_intervals,
+    ratio,
     win_matrix,
 )
 
@@ -99,3 +101,27 @@ def test_a_profile_never_falls_and_its_area_is_a_share(by_method: dict[str, Resu
         assert 0 <= profile.area <= 1
         assert profile.tau[-1] == pytest.approx(WIDEST_RATIO)
         assert profile.solved + sum(profile.unsolved.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("k_star", "low", "high", "expected"),
+    [
+        (150, 120, 250, (3, 3, 4)),  # two of the four need fewer, and one more at the upper end
+        (150, None, None, (3, 1, 5)),  # an end that is not known leaves all open
+        (100, 100, 100, (1, 1, 1)),  # a tie is shared
+        (5, 5, 5, (1, 1, 1)),
+    ],
+)
+def test_the_rank_of_what_is_stopped_now(
+    k_star: float, low: float | None, high: float | None, expected: tuple[int, int, int]
+) -> None:
+    assert rank_if_stopped([100, 100, 200, 300], k_star, low, high) == expected
+
+
+def test_the_ratio_of_two_methods() -> None:
+    middle, low, high, probability = ratio(logs(10, 10, 10, 10), logs(20, 20, 20, 10))
+    assert (middle, high, probability) == (pytest.approx(2), pytest.approx(2), 0.875)
+    assert low == pytest.approx(
+        math.exp(math.log(2) * 0.075)
+    )  # 2.5 % of the way from the first draw of four to the second
+    assert ratio(logs(20, 20), logs(10, 10))[0] == pytest.approx(0.5)
