@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "lowdim-bench needs Python 3.11 or newer, and found none on PATH." \
 		"Install it, or say where it is: make PYTHON=/path/to/python3.11 venv" >&2; exit 2; }
 	test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,benchmarks,server]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,benchmarks,server]'
 	@touch $@
 
 .PHONY: venv
@@ -51,6 +51,20 @@ lint: $(STAMP)  ## Check style, types and the direction of imports
 .PHONY: check
 check: lint test  ## Run lint and all tests: what has to pass before a change lands
 
+.PHONY: docs
+docs: $(STAMP)  ## Build the documentation into site/, strictly: a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+.PHONY: docs-serve
+docs-serve: $(STAMP)  ## Show the documentation while you write, on this machine alone
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
+# In a folder of its own, so that nothing that was measured before is in the pictures.
+.PHONY: docs-pictures
+docs-pictures: $(STAMP)  ## Run the tutorial's commands, and put the figures that they draw into docs/tutorial
+	rm -rf build/tutorial && mkdir -p build/tutorial
+	cd build/tutorial && export PATH="$(CURDIR)/$(BIN):$$PATH" && python "$(CURDIR)/docs/pictures.py"
+
 .PHONY: format
 format: $(STAMP)  ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
@@ -75,5 +89,5 @@ wheel-test: $(STAMP)  ## Build the wheel, install it into an empty environment a
 
 .PHONY: clean
 clean:  ## Remove all that was made, but for .venv
-	rm -rf build dist demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist demo site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find lowdim_bench tests submissions -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,47 @@
+"""Tables that the code knows better than a page: `<!-- table: NAME -->` in a page becomes the table of that name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from lowdim_bench.methods.coverage import markdown
+
+_MARK = re.compile(r"<!-- table: ([a-z]+) -->")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """MkDocs calls this for each page. Raises KeyError for a table that there is not, which ends a strict build."""
+    return _MARK.sub(lambda found: TABLES[found[1]](), markdown)
+
+
+def methods() -> str:
+    from lowdim_bench.methods import METHODS, method_class
+    from lowdim_bench.methods.coverage import COLUMNS, coverage
+
+    rows = coverage({name: method_class(name) for name in METHODS})
+    return markdown(COLUMNS, [(f"`{name}`", *cells) for name, *cells in rows])
+
+
+def tasks() -> str:
+    from lowdim_bench.specs import load_task, task_names
+
+    lines = []
+    for name in task_names():
+        task = load_task(name)
+        lines.append((f"`{name}`", task.description, task.ranked_target.name, task.track, f"`{task.digest}`"))
+    return markdown(("task", "what is trained", "ranked target", "track", "digest"), lines)
+
+
+def commands() -> str:
+    from typer.main import get_group
+
+    from lowdim_bench.cli import app
+
+    known = sorted(get_group(app).commands.items())
+    lines = [(f"`{name}`", command.get_short_help_str(200)) for name, command in known]
+    return markdown(("command", "what it does"), lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {"methods": methods, "tasks": tasks, "commands": commands}
