@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from lowdim_bench.cli import board, calibrate, catalogue, cluster, server, submissions, sweeps, verify
+from lowdim_bench.cli import board, calibrate, catalogue, cluster, landscape, server, submissions, sweeps, verify
 
 app = typer.Typer(
     name="lowdim-bench",
@@ -13,7 +13,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (catalogue, submissions, sweeps, board, cluster, server, verify):
+for group in (catalogue, submissions, sweeps, board, landscape, cluster, server, verify):
     app.add_typer(group.app)
 app.add_typer(calibrate.app, name="calibrate")
 

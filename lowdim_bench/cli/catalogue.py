@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -25,8 +26,11 @@ def tasks(json: Json = False) -> None:
 
 
 @command(app, "lowdim-bench methods --json")
-def methods(json: Json = False) -> None:
-    """List the methods and their parameters, and those of installed packages."""
+def methods(
+    json: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print what they are as a table in Markdown.")] = False,
+) -> None:
+    """List the methods: their k numbers, side information, data, sources and parameters; those of installed packages too."""
     from lowdim_bench.cli import listings
     from lowdim_bench.installed import package_of
     from lowdim_bench.methods import METHODS, installed_methods, method_class
@@ -34,6 +38,9 @@ def methods(json: Json = False) -> None:
     added = installed_methods()
     kinds = {name: method_class(name) for name in [*METHODS, *added]}
     packages = {name: package_of(point) for name, point in added.items()}
+    if markdown:
+        listings.show_coverage(kinds, sys.stdout)
+        return
     listings.show_methods(kinds, packages, sys.stdout, as_json=json)
 
 

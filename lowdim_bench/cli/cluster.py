@@ -172,7 +172,12 @@ def _request(folder: Path, tasks: Sequence[str], tracking_uri: str, options: Map
             continue
         load_task(task)
         names.append(f"{requests.TASKS}/{Path(task).name}")
-        files[names[-1]] = Path(task).read_bytes()
+        content = Path(task).read_bytes()
+        if files.setdefault(names[-1], content) != content:
+            raise UserError(
+                f"Two task files are named {Path(task).name}: {', '.join(tasks)}. They are sent by their names alone; "
+                "rename one."
+            )
     if tasks:
         loaded = [load_task(task) for task in tasks]
     else:

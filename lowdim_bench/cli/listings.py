@@ -20,7 +20,13 @@ def show_tasks(tasks: Sequence[Task], packages: Mapping[str, str], out: TextIO, 
         fields = ("name", "digest", "track", "description")
         rows = [{name: getattr(task, name) for name in fields} for task in tasks]
         more = [
-            {"targets": [target.name for target in task.targets], "package": packages.get(task.name)} for task in tasks
+            {
+                "targets": [target.name for target in task.targets],
+                "package": packages.get(task.name),
+                "sequential_steps": getattr(task.problem, "sequential_steps", None),
+                "multiply_accumulates": getattr(task.problem, "multiply_accumulates", None),
+            }
+            for task in tasks
         ]
         print_json({"tasks": [row | rest for row, rest in zip(rows, more, strict=True)]}, out)
         return
@@ -37,10 +43,19 @@ def show_tasks(tasks: Sequence[Task], packages: Mapping[str, str], out: TextIO, 
     print_table("Tasks", ("task", "ranked target", "k", "package", "what it is"), lines, out)
 
 
+def show_coverage(methods: Mapping[str, type[Method]], out: TextIO) -> None:
+    """What the methods are, as Markdown."""
+    from lowdim_bench.methods.coverage import COLUMNS, coverage, markdown
+
+    out.write(markdown(COLUMNS, coverage(methods)))
+
+
 def show_methods(
     methods: Mapping[str, type[Method]], packages: Mapping[str, str], out: TextIO, *, as_json: bool
 ) -> None:
-    """The methods with their parameters and defaults; `packages` names those of installed ones."""
+    """What the methods are, then their parameters and defaults; `packages` names those of installed ones."""
+    from lowdim_bench.methods.coverage import COLUMNS, coverage
+
     if as_json:
         rows = [
             {
@@ -48,6 +63,9 @@ def show_methods(
                 "package": packages.get(name),
                 "summary": kind.summary,
                 "source": kind.source,
+                "freedom": kind.freedom,
+                "side_information": kind.side_information,
+                "data_seen": kind.data_seen,
                 "parameters": kind.model_json_schema().get("properties", {}),
             }
             for name, kind in methods.items()
@@ -59,9 +77,9 @@ def show_methods(
             name,
             ", ".join(f"{key}={field.default}" for key, field in kind.model_fields.items()) or "-",
             packages.get(name, _SHIPPED),
-            kind.summary,
-            kind.source,
         )
         for name, kind in methods.items()
     ]
-    print_table("Methods", ("method", "parameters", "package", "what it does", "source"), lines, out)
+    print_table("Methods", COLUMNS, coverage(methods), out)
+    out.write("\n")
+    print_table("Parameters", ("method", "parameters", "package"), lines, out)

@@ -73,7 +73,8 @@ def verify(
 
 
 def _plain(report: Report) -> dict[str, object]:
-    return {"verified": report.verdict, "share": report.share, **report.model_dump(mode="json")}
+    shares = {"share": report.share, "share_of_all": report.share_of_all}
+    return {"verified": report.verdict, **shares, **report.model_dump(mode="json")}
 
 
 def _show(report: Report, out: TextIO) -> None:
@@ -93,10 +94,11 @@ def _show(report: Report, out: TextIO) -> None:
     out.writelines(f"  not checked: {remark}\n" for remark in report.remarks)
     if (cheapest := report.cheapest) is not None and report.share is not None:
         once = f"{report.records_seconds:.3g} s for the records, {report.loading_seconds:.3g} s to load the data"
-        each = f"{report.seconds / count:.3g} s a certificate on {_plural(report.threads, 'thread')}"
+        cpu = sum(one.verifying_seconds for one in report.checked) / count
         out.write(
-            f"  {each}: {100 * report.share:.2g} % of the cheapest training ({cheapest.trial}, "
-            f"{cheapest.training_seconds:.3g} s); once {once}\n"
+            f"  {cpu:.3g} s of processor time a certificate: {100 * (report.share_of_all or 0):.2g} % of the trainings that "
+            f"they certify, {100 * report.share:.2g} % of the cheapest ({cheapest.trial}, {cheapest.training_seconds:.3g} s); "
+            f"{report.seconds:.3g} s on {_plural(report.threads, 'thread')}; once {once}\n"
         )
     out.writelines(f"  {_precision(one)}\n" for one in report.precision)
     out.flush()
