@@ -125,13 +125,13 @@ class Memory:
 def projection_memory(full_dimension: int, k: int) -> Memory:
     """Measured in this process, which should be a fresh one: what it once held and gave back would hide the peak."""
     tiny = Pack.of([AffineSubspace(torch.ones(9), SignedHash(2, 9, 0, CPU))])
-    tiny.pull_back(tiny.map(torch.ones(1, 2)))  # loads the compiled kernels
+    tiny.pull_back(torch.ones(1, 2), tiny.map(torch.ones(1, 2)))  # loads the compiled kernels
     libraries = _resident("VmRSS")
     parameters = torch.ones(full_dimension)
     before = _resident("VmRSS")
     whole = Pack.of([AffineSubspace(parameters, SignedHash(k, full_dimension, 0, CPU))])
-    mapped = whole.map(torch.ones(1, k))
-    whole.pull_back(mapped)
+    theta = torch.ones(1, k)
+    whole.pull_back(theta, whole.map(theta))
     return Memory(full_dimension, k, libraries, before - libraries, _resident("VmHWM") - before)
 
 

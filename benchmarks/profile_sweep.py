@@ -29,13 +29,13 @@ WORKER_PARTS = {
     "audit": [
         "lowdim_bench.audit:measure",
         "lowdim_bench.audit:check_unmoved",
-        "lowdim_bench.parametrizations.affine:AffineSubspace.fingerprint",
+        "lowdim_bench.parametrizations.base:Parametrization.fingerprint",
     ],
     "projection": [
-        "lowdim_bench.parametrizations.affine:Pack.of",
-        "lowdim_bench.parametrizations.affine:Pack.map",
-        "lowdim_bench.parametrizations.affine:Pack.pull_back",
-        "lowdim_bench.parametrizations.affine:Pack.keep",
+        "lowdim_bench.parametrizations.base:Pack.of",
+        "lowdim_bench.parametrizations.base:Pack.map",
+        "lowdim_bench.parametrizations.base:Pack.pull_back",
+        "lowdim_bench.parametrizations.base:Pack.keep",
     ],
     "forward and backward": ["lowdim_bench.problems.metering:MeteredProblem.loss_and_gradient"],
     "batch order": ["lowdim_bench.problems.base:BatchOrder.examples"],

@@ -159,7 +159,8 @@ def _open(
         lowest, highest = built.k_range(blocks)
         nested = task.threshold.design != "bisection" or built.nested()
     except MethodFailure as failure:
-        raise UserError(f"Method {method.label} cannot be run: {failure}.") from None
+        log = stack.enter_context(store.open_sweep(task, method, None, blocks[-1].stop, _scale(task, arrays), credit))
+        return _failed(log, task, method, blocks[-1].stop, f"the method cannot be run: {failure}")
     k_low, k_high = searched_range(task, (lowest, highest), blocks[-1].stop)
     if not nested:
         raise UserError(
@@ -175,6 +176,14 @@ def _open(
         store.open_sweep(task, method, (k_low, k_high), blocks[-1].stop, _scale(task, arrays), credit)
     )
     return _Sweep(task, method, k_low, k_high, log, {result.trial.key: result for result in log.results()})
+
+
+def _failed(log: SweepLog, task: Task, method: MethodChoice, full_dimension: int, reason: str) -> _Sweep:
+    """A sweep whose method fails before there is anything to plan. What was found before stands."""
+    if log.status not in tracking_keys.FINAL:
+        log.fail(reason)
+    results = {result.trial.key: result for result in log.results()}
+    return _Sweep(task, method, 1, full_dimension, log, results, finished=True, failure=reason)
 
 
 def searched_range(task: Task, prepared: tuple[int, int], full_dimension: int) -> tuple[int, int]:
@@ -203,7 +212,7 @@ def _scale(task: Task, arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
 
 
 def _drive(stack: ExitStack, settings: Settings, sweeps: Sequence[_Sweep], watch: Watcher | None) -> None:
-    begun = {sweep.key: trials for sweep in sweeps if (trials := _begin(sweep))}
+    begun = {sweep.key: trials for sweep in sweeps if not sweep.finished and (trials := _begin(sweep))}
     if not begun:
         return  # all was finished before: no cluster is needed to say so
     executor = stack.enter_context(Executor(settings))

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import settings
 
 DATA_ROOT = "LOWDIM_BENCH_DATA_ROOT"
+SERVERS = {"browser", "execution", "exploits", "service", "tracking", "verification"}
+"""Folders whose tests share servers."""
 PRIVATE_STATE = pytest.StashKey[Path]()
 
 # Examples are the same in every run where it decides whether a change lands; elsewhere Hypothesis may explore.
@@ -39,6 +41,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[PRIVATE_STATE], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes share the tests (`-n 2 --dist loadgroup`): those of a file stay together, since they share what it starts,
+    and so do those of a folder whose fixtures start servers once."""
+    for item in items:
+        folder = item.path.parent
+        together = folder if folder.name in SERVERS else item.path
+        item.add_marker(pytest.mark.xdist_group(str(together)))
 
 
 def _skip_without_data() -> Path:

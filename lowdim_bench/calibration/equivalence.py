@@ -20,7 +20,7 @@ from lowdim_bench.engine import Span, train
 from lowdim_bench.errors import InfrastructureError, UserError
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.methods.random_subspace import RandomSubspace, default_operator
-from lowdim_bench.parametrizations import AffineSubspace, Pack
+from lowdim_bench.parametrizations import Pack, Parametrization
 from lowdim_bench.preparation import prepare_pack
 from lowdim_bench.problems import Ledger, MeteredProblem, Problem
 from lowdim_bench.records import Estimate, Trial
@@ -210,7 +210,7 @@ def _final_losses(problem: Problem, task: Task, operator: str, k: int, replicate
     return np.fmin.reduce(tried)
 
 
-def _trained(metered: MeteredProblem, task: Task, subspaces: Sequence[AffineSubspace], rate: float) -> Floats:
+def _trained(metered: MeteredProblem, task: Task, subspaces: Sequence[Parametrization], rate: float) -> Floats:
     span = Span(0, task.training.steps)
     thetas = train(metered, subspaces, task.training, [rate] * len(subspaces), span)
     return metered.train_metrics(Pack.of(subspaces).map(torch.stack(thetas))).loss.numpy()

@@ -14,6 +14,7 @@ from lowdim_bench import problems
 from lowdim_bench.bench import SweepState, Watcher, run_sweeps
 from lowdim_bench.errors import InfrastructureError
 from lowdim_bench.methods import MethodChoice
+from lowdim_bench.parametrizations import AffineSubspace
 from lowdim_bench.preparation import prepare_pack
 from lowdim_bench.problems.quadratic import QuadraticProblem
 from lowdim_bench.records import Estimate, Trial
@@ -128,7 +129,7 @@ def _optimizer_gap(task: Task, problem: QuadraticProblem, k: int, count: int = 8
         final = result.curve[-1].train_loss
         assert final is not None
         item = prepare_pack(problem, task, METHOD.build(), [result.trial])[0]
-        assert item.subspace is not None
+        assert isinstance(item.subspace, AffineSubspace)
         start = problem.initial(result.trial.replicate).double().numpy()
         gaps.append(
             final * problem.unit / exact_minimum(hessian, start, item.subspace.operator.matrix().double().numpy()) - 1

@@ -59,6 +59,27 @@ def test_run_rank_and_run_again(cli: Cli, write_task: Callable[..., str]) -> Non
     assert _metric_steps(cli.folder / "mlflow.db", "success_probability")
 
 
+def test_a_method_that_does_not_tell_its_range_fails_alone(cli: Cli, write_task: Callable[..., str]) -> None:
+    folder = cli.folder / "broken"
+    folder.mkdir()
+    task = write_task()
+    about = {"name": "broken", "authors": ["A Test"], "method": "method.py", "tasks": ["digits-mlp"]}
+    (folder / "submission.yaml").write_text(json.dumps(about))
+    (folder / "method.py").write_text(
+        "from lowdim_bench.methods import Method\n\n\nclass Broken(Method):\n    summary = 'x'\n    source = 'x'\n\n"
+        "    def k_range(self, blocks):\n        raise ZeroDivisionError('no range')\n\n"
+        "    def prepare(self, setting):\n        pass\n"
+    )
+    out, err = cli.run("run", task, "-m", "./broken", "-m", "random_subspace", "--json", code=2)
+    broken, sound = json.loads(out)["sweeps"]
+    assert "the method cannot be run: ZeroDivisionError: no range (method.py, line 9)" in broken["failure"]
+    assert broken["failure"] in " ".join(err.split())
+    assert (sound["estimate"]["status"], sound["failure"]) == ("found", "")
+    assert {row["method"]: row["status"] for row in cli.json("rank")["rows"]}["random_subspace"] == "found"
+    out, _ = cli.run("run", task, "-m", "./broken", "--json", code=2)
+    assert "no range" in json.loads(out)["sweeps"][0]["failure"], "it may be tried again"
+
+
 def _metric_steps(database: Path, key: str) -> list[int]:
     with sqlite3.connect(database) as connection:
         return [step for (step,) in connection.execute("select step from metrics where key = ?", (key,))]
