@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lowdim_bench.methods.coverage import markdown
@@ -44,4 +45,11 @@ def commands() -> str:
     return markdown(("command", "what it does"), lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"methods": methods, "tasks": tasks, "commands": commands}
+def results() -> str:
+    from lowdim_bench.leaderboard import Board, formats
+
+    kept = (Path(__file__).parents[1] / "results" / "leaderboard.json").read_bytes()
+    return formats.formatted(Board.from_json(kept, "results"), "markdown")
+
+
+TABLES: dict[str, Callable[[], str]] = {"methods": methods, "tasks": tasks, "commands": commands, "results": results}

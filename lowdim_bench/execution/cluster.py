@@ -67,20 +67,12 @@ class Cluster:
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
-        """Start or join a cluster. Raises `UserError` where the given address cannot be used."""
+        """Start or join a cluster. Raises `UserError` where the given address cannot be used, and `InfrastructureError` where
+        this machine cannot start one."""
         if ray.is_initialized():
             return cls(owned=False, joined=True)
         if settings.ray_address is None:
-            # With more workers than cores the cores are shared; with none given Ray counts what this process may use.
-            with _environment(_for_workers(own_code=True, no_gpu=settings.gpus_per_worker == 0)):
-                ray.init(
-                    address="local",
-                    num_cpus=settings.workers,
-                    num_gpus=0 if settings.gpus_per_worker == 0 else None,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
+            _start(settings)
             return cls(owned=True, joined=False)
         _connect(settings.ray_address)
         return cls(owned=False, joined=False)
@@ -181,6 +173,27 @@ def _connect(address: str) -> None:
                 f"{tried} could not be joined: {error}. Either it is not the head's port (6379 unless changed), or this "
                 "machine is not part of the cluster, or the cluster's token is not the one here: it is looked for in "
                 f"RAY_AUTH_TOKEN, then {secret}. {todo}"
+            ) from error
+
+
+def _start(settings: Settings) -> None:
+    """A Ray instance of our own on this machine. Raises `InfrastructureError` where it does not come up."""
+    # With more workers than cores the cores are shared; with none given Ray counts what this process may use.
+    with _environment(_for_workers(own_code=True, no_gpu=settings.gpus_per_worker == 0)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=settings.workers,
+                num_gpus=0 if settings.gpus_per_worker == 0 else None,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except Exception as error:  # of no kind of its own where the node does not answer within Ray's half minute
+            ray.shutdown()
+            raise InfrastructureError(
+                f"Ray could not be started on this machine: {error} That happens where it is very busy, or short of memory "
+                "or disk space. Run the same command again once there is room: finished trials are kept."
             ) from error
 
 

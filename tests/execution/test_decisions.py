@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lowdim_bench.errors import UserError
+from lowdim_bench.errors import InfrastructureError, UserError
 from lowdim_bench.execution.jobs import NODE_ATTEMPTS, Attempt, Failure, Job, Trouble, after_failure
 from lowdim_bench.execution.plan import Plan, plan_workers
 from lowdim_bench.records import Trial
@@ -160,3 +160,21 @@ def test_an_error_names_the_trials_but_not_all_of_a_large_pack(job: Job) -> None
 def test_jobs_of_a_task_share_its_data(job: Job) -> None:
     assert job.data_key == job.task.digest
     assert replace(job, data="images").data_key == "images"
+
+
+def test_a_machine_on_which_ray_does_not_come_up_is_a_clear_error(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray raises a bare Exception where its node does not answer in half a minute."""
+    import ray
+
+    from lowdim_bench.execution.cluster import Cluster
+
+    def fail(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(InfrastructureError, match=r"timed out during startup.*Run the same command again"):
+        Cluster.open(settings)
