@@ -7,6 +7,7 @@ PYTHON ?= $(shell for candidate in python3.11 python3 python; do \
 	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$candidate" && break; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
+TEST_PROCESSES ?= 2
 DEMO_METHODS := -m random_subspace -m burn_in_subspace -m lottery_subspace -m imp
 
 .PHONY: help
@@ -34,8 +35,8 @@ demo: $(STAMP)  ## Run the main job on scikit-learn's digits, in the folder demo
 		'`make demo` again repeats no finished training. What to run next: README.md'
 
 .PHONY: test
-test: $(STAMP)  ## Run all tests
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## Run all tests, in TEST_PROCESSES processes
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
 
 .PHONY: test-fast
 test-fast: $(STAMP)  ## Run the tests that are not marked slow

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from lowdim_bench.cli.options import DataRoot, Json, TrackingUri, command, complete_task, resolve_settings
 
 if TYPE_CHECKING:
+    from lowdim_bench.landscape import Diagnosis, Finding
     from lowdim_bench.records import Estimate
     from lowdim_bench.settings import Settings
     from lowdim_bench.specs import Task
 
 app = typer.Typer()
+_FIGURES = (".svg", ".png", ".json")
 
 
 @command(app, "lowdim-bench predict well-power2")
@@ -45,6 +48,109 @@ def predict(
         _show(wanted, found, measured, out, as_json=json)
 
 
+@command(app, "lowdim-bench diagnose digits-mlp --replicates 3")
+def diagnose(
+    task: Annotated[
+        str, typer.Argument(help="Name of a shipped task, or path to a task file.", autocompletion=complete_task)
+    ],
+    replicates: Annotated[int, typer.Option(min=2, max=20, help="Full trainings to look at.")] = 2,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw the losses on straight lines into this file: .svg, .png or .json.")
+    ] = None,
+    data_root: DataRoot = None,
+    json: Json = False,
+) -> None:
+    """Train all D weights and look at where that leads: barriers, curves, symmetries, convexity, kernels, disagreement.
+
+    Everything is measured on the full training set: under a minute for digits, long for large data.
+    """
+    from lowdim_bench.errors import UserError
+    from lowdim_bench.settings import quiet_stdout
+    from lowdim_bench.specs import load_task
+
+    if figure is not None and figure.suffix not in _FIGURES:
+        raise UserError(f"--figure draws {', '.join(_FIGURES)}; got '{figure.name}'. Name the file accordingly.")
+    wanted = load_task(task)
+    settings = resolve_settings(data_root=data_root)
+    with quiet_stdout() as out:
+        from lowdim_bench import landscape, problems
+        from lowdim_bench.cli import display
+        from lowdim_bench.threads import use_one_thread
+
+        use_one_thread()
+        arrays = problems.load_arrays(wanted, settings.data_root)
+        wider = landscape.widened(wanted)
+        wide = None if wider is None else problems.build(wider, arrays)
+        with display.counting("diagnostics", live=not json) as advance:
+            found = landscape.diagnose(wanted, problems.build(wanted, arrays), wide, range(replicates), advance)
+        if figure is not None:
+            _draw(wanted, found, figure)
+        _show_diagnosis(wanted, found, out, as_json=json)
+
+
+def _show_diagnosis(task: Task, found: Diagnosis, out: TextIO, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from lowdim_bench.cli import display
+
+    if as_json:
+        rows = [
+            asdict(one) | {"n": len(one.values), "median": one.middle, "range": list(one.range)}
+            for one in found.findings
+        ]
+        about = asdict(found) | {"task": task.name, "digest": task.digest, "findings": rows}
+        display.print_json(_without_nan(about), out)
+        return
+    lines = [
+        (one.name, f"{one.middle:.3g}", _ends(one), "1" if one.of == "task" else f"{len(one.values)} ({one.of})")
+        for one in found.findings
+    ]
+    count = len(found.replicates)
+    title = f"{task.name} (D = {found.dimension:,}): the landscape where full training leads, {count} initializations"
+    display.print_table(title, ("diagnostic", "median", "lowest .. highest", "n"), lines, out)
+    out.write(
+        f"  Training loss {_median(found.start_losses)} at w_0, {_median(found.end_losses)} at w_T.\n"
+        "  A pair is one replicate and the next. Ranges are of what was seen, no confidence intervals.\n"
+    )
+
+
+def _draw(task: Task, found: Diagnosis, file: Path) -> None:
+    from itertools import pairwise
+
+    from lowdim_bench import figures
+
+    pairs = [f"{one} and {other}" for one, other in pairwise(found.replicates)]
+    lines = [
+        figures.Line(kind, name, path.losses)
+        for kind, names, shown in (
+            ("from w_0 to w_T", [str(one) for one in found.replicates], found.to_start),
+            ("between two w_T", pairs, found.between),
+            ("between them, aligned", pairs, found.aligned),
+        )
+        for name, path in zip(names, shown, strict=False)  # nothing is aligned where nobody knows the neurons
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(
+        figures.render(figures.losses_on_lines(lines, f"{task.name}: loss on straight lines"), file.suffix[1:])
+    )
+
+
+def _ends(one: Finding) -> str:
+    low, high = one.range
+    return f"{low:.3g} .. {high:.3g}" if len(one.values) > 1 else "-"
+
+
+def _without_nan(value: Any) -> Any:
+    """Plain data for JSON, which knows no NaN and no infinity: they become null."""
+    from math import isfinite
+
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
 def _measured(settings: Settings, task: Task) -> dict[str, Estimate]:
     """By target, the threshold of the random subspace with its default parameters, where it is recorded."""
     from lowdim_bench.leaderboard import REFERENCE, build_board
@@ -65,7 +171,7 @@ def _show(task: Task, found: Any, measured: dict[str, Estimate], out: Any, *, as
     if as_json:
         known = {target: one.model_dump() for target, one in measured.items()}
         about = asdict(found) | {"task": task.name, "digest": task.digest, "conditions": found.conditions}
-        display.print_json(about | {"measured": known}, out)
+        display.print_json(_without_nan(about | {"measured": known}), out)
         return
     lines = [
         (
@@ -99,6 +205,12 @@ def _range(values: tuple[float | None, ...]) -> str:
         if len(known) == 1 or round(min(known)) == round(max(known))
         else f"{text} ({min(known):.0f}..{max(known):.0f})"
     )
+
+
+def _median(values: tuple[float, ...]) -> str:
+    from statistics import median
+
+    return f"{median(values):.3g} ({min(values):.3g}..{max(values):.3g})"
 
 
 def _estimate(one: Estimate | None) -> str:

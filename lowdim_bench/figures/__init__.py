@@ -1,6 +1,7 @@
 """Figures, each drawn once: as SVG and PNG for papers and runs, and as the same specification for pages and notebooks."""
 
 from lowdim_bench.figures.board import Profile, Threshold, pareto, performance_profiles, thresholds, win_matrix
+from lowdim_bench.figures.paths import Line, losses_on_lines
 from lowdim_bench.figures.settings import Setting, parameter
 from lowdim_bench.figures.style import Figure, data, render
 from lowdim_bench.figures.sweep import Fit, Point, Surface, phase_transition, success_surface, wilson
@@ -8,12 +9,14 @@ from lowdim_bench.figures.sweep import Fit, Point, Surface, phase_transition, su
 __all__ = [
     "Figure",
     "Fit",
+    "Line",
     "Point",
     "Profile",
     "Setting",
     "Surface",
     "Threshold",
     "data",
+    "losses_on_lines",
     "parameter",
     "pareto",
     "performance_profiles",

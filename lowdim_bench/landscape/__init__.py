@@ -1,6 +1,9 @@
-"""The geometry of a loss: its curvature at a point and what that predicts of thresholds, its paths and its symmetries."""
+"""The geometry of a loss: its curvature at a point and what that predicts of thresholds; its paths, symmetries and starts."""
 
 from lowdim_bench.landscape.curvature import Curvature
+from lowdim_bench.landscape.diagnosis import Diagnosis, Finding, diagnose, widened
+from lowdim_bench.landscape.functions import Disagreement, cosine, disagreement, kernel_distance, tangent_kernel
+from lowdim_bench.landscape.initialization import Goldilocks, TransientChaos, goldilocks, transient_chaos
 from lowdim_bench.landscape.paths import Average, Curve, LinearPath, average, bezier_curve, linear_path, wedge
 from lowdim_bench.landscape.prediction import Landscape, Prediction, predict
 from lowdim_bench.landscape.symmetry import Alignment, Embedding, Merged, align, embed, merge_duplicates
@@ -10,17 +13,30 @@ __all__ = [
     "Average",
     "Curvature",
     "Curve",
+    "Diagnosis",
+    "Disagreement",
     "Embedding",
+    "Finding",
+    "Goldilocks",
     "Landscape",
     "LinearPath",
     "Merged",
     "Prediction",
+    "TransientChaos",
     "align",
     "average",
     "bezier_curve",
+    "cosine",
+    "diagnose",
+    "disagreement",
     "embed",
+    "goldilocks",
+    "kernel_distance",
     "linear_path",
     "merge_duplicates",
     "predict",
+    "tangent_kernel",
+    "transient_chaos",
     "wedge",
+    "widened",
 ]

@@ -116,7 +116,7 @@ def average(problem: Problem, points: Tensor) -> Average:
         points=len(points),
         loss=float(loss[0]),
         loss_gap=float(loss[0] - losses.mean()),
-        error_gap=None if error is None or errors is None else float(error[0] - errors.mean()),
+        error_gap=None if error is None or errors is None else round(float(error[0] - errors.mean()), 12),
     )
 
 

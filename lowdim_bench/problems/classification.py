@@ -13,6 +13,7 @@ from torch import Tensor
 from lowdim_bench.errors import UserError
 from lowdim_bench.problems.base import Metrics, Problem
 from lowdim_bench.problems.networks import build_network
+from lowdim_bench.problems.networks.base import EVALUATION_EXAMPLES
 from lowdim_bench.specs import Task
 from lowdim_bench.specs.problem import Classification
 
@@ -56,6 +57,13 @@ class ClassificationProblem(Problem):
 
     def test_accuracy(self, weights: Tensor) -> Tensor:
         return self.network.measure(weights, self._test_inputs, self._test_labels)[1]
+
+    @torch.no_grad()
+    def test_predictions(self, weights: Tensor) -> Tensor:
+        """The most likely class (P, N) of every test example at weights (P, D), on the CPU."""
+        parts = self.network.split(weights)
+        chunks = self._test_inputs.split(EVALUATION_EXAMPLES)
+        return torch.cat([self.network.forward(parts, some.unsqueeze(0)).argmax(dim=2) for some in chunks], dim=1).cpu()
 
 
 def _scale(inputs: np.ndarray) -> float:

@@ -71,6 +71,8 @@ class Connection:
         self._in_haste = False
         for name in ("alembic", "mlflow.store.db.utils"):  # they tell of every table, on stderr
             logging.getLogger(name).setLevel(logging.WARNING)
+        # Ctrl-C in the middle of a query leaves a cursor that cannot be closed, which it would tell with a traceback.
+        logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
         _check_reachable(settings)
         try:
             with FileLock(lock_file(settings, "schema"), timeout=SCHEMA_PATIENCE):

@@ -24,6 +24,8 @@ COMMANDS = [
     "schema",
     "run",
     "rank",
+    "predict",
+    "diagnose",
     "calibrate wells",
     "calibrate coverage",
     "calibrate operators",
@@ -118,7 +120,7 @@ def test_missing_data_is_told_before_anything_starts(lone_cli: Cli, write_task: 
 
 
 def test_rank_of_nothing(lone_cli: Cli) -> None:
-    assert lone_cli.json("rank") == {"rows": [], "overall": [], "profiles": {}, "wins": {}}
+    assert lone_cli.json("rank") == {"rows": [], "overall": [], "pairs": [], "profiles": {}, "wins": {}}
     assert "Nothing is recorded yet" in lone_cli.run("rank")[0]
 
 

@@ -72,7 +72,7 @@ def test_blocks_that_lie_about_neurons_are_found_out() -> None:
 
 def test_a_problem_without_neurons_is_refused() -> None:
     well = small_problem(make_task(WELL))
-    with pytest.raises(UserError, match="say along which axes they lie"):
+    with pytest.raises(UserError, match="says along which axes they lie"):
         align(well, well.initial(0), well.initial(1))
 
 

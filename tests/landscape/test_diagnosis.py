@@ -1,0 +1,136 @@
+"""Everything together, on trainings of milliseconds, and as a command."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lowdim_bench import problems
+from lowdim_bench.cli.landscape import _without_nan
+from lowdim_bench.errors import UserError
+from lowdim_bench.landscape import Diagnosis, diagnose, widened
+from lowdim_bench.landscape.training import full_training
+from tests.cli.conftest import COMMAND
+from tests.problems.small import BLOBS, PIXELS, QUADRATIC, WELL, blobs, make_task, merged, small_images, small_problem
+
+
+def named(found: Diagnosis, name: str) -> tuple[float, ...]:
+    (one,) = [finding for finding in found.findings if finding.name == name]
+    return one.values
+
+
+def test_full_training_keeps_what_it_passes() -> None:
+    task = make_task(BLOBS, {"full_training": {"steps": 45}})
+    problem = small_problem(task)
+    found = full_training(task, problem, [0, 1])
+    assert found.steps[0] == 0
+    assert found.steps[-1] == 45
+    assert found.passed.shape == (2, len(found.steps), 53)
+    assert torch.equal(found.starts[1], problem.initial(1))
+    shorter = full_training(make_task(BLOBS, {"full_training": {"steps": found.steps[3]}}), problem, [1])
+    assert torch.equal(shorter.ends[0], found.passed[1, 3])
+
+
+def test_a_network_gets_every_diagnostic() -> None:
+    task = make_task(BLOBS)
+    wider = widened(task)
+    assert wider is not None
+    steps: list[tuple[int, int]] = []
+    found = diagnose(
+        task, small_problem(task), problems.build(wider, blobs()), range(3), lambda *step: steps.append(step)
+    )
+    assert found.dimension == 53
+    assert steps[-1][0] == steps[-1][1] == len(steps)
+    assert {finding.of: len(finding.values) for finding in found.findings} == {
+        "replicate": 3,
+        "pair": 2,
+        "all": 1,
+        "task": 1,
+    }
+    barriers = named(found, "loss barrier")
+    assert barriers == tuple(path.loss_barrier for path in found.between)
+    assert named(found, "loss barrier after alignment") == tuple(path.loss_barrier for path in found.aligned)
+    assert named(found, "distance |w_T - w_0|") == tuple(path.distance for path in found.to_start)
+    assert found.end_losses == pytest.approx([path.losses[-1] for path in found.to_start], rel=1e-6)
+    assert max(named(found, "loss change of alignment (rounding)")) < 1e-5
+    assert max(named(found, "loss change of splitting a neuron")) < 1e-5
+    assert named(found, "chi_1 at initialization") == pytest.approx((0.5,))
+    (barrier,) = [finding for finding in found.findings if finding.name == "loss barrier"]
+    assert barrier.range == (min(barriers), max(barriers))
+    assert barrier.middle == pytest.approx(sum(barriers) / 2)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"kind": "convnet", "channels": [2]},
+        pytest.param(
+            {"kind": "resnet", "blocks_per_group": 1, "widths": [2, 2, 2], "norm_groups": 1}, marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_a_convolutional_network_gets_what_it_can_have(network: dict[str, Any]) -> None:
+    task = make_task(merged(BLOBS, {"problem": {"network": network}, "full_training": {"steps": 3}}))
+    found = diagnose(task, problems.build(task, small_images(train=20, test=10)), None, [0, 1])
+    names = {finding.name for finding in found.findings}
+    assert {"loss barrier", "kernel distance from w_0 to w_T", "disagreement on the test set"} <= names
+    assert not any("alignment" in name or "neuron" in name or "chi_1" in name for name in names)
+
+
+@pytest.mark.parametrize("base", [WELL, QUADRATIC, PIXELS], ids=lambda base: base["name"])
+def test_other_problems_too(base: dict[str, Any]) -> None:
+    task = make_task(base)
+    wider = widened(task)
+    found = diagnose(task, small_problem(task), None if wider is None else small_problem(wider), [0, 1])
+    assert (wider is not None) == any("splitting" in finding.name for finding in found.findings)
+    if base is WELL:
+        assert named(found, "loss barrier") == (0.0,), "a well is convex"
+        assert named(found, "positive eigenvalues in a random 10-plane at w_0") == (1.0, 1.0)
+
+
+def test_what_cannot_be_diagnosed_is_refused() -> None:
+    task = make_task(BLOBS)
+    with pytest.raises(UserError, match="at least 2 replicates; got 1"):
+        diagnose(task, small_problem(task), None, [0])
+    wild = make_task(WELL, {"full_training": {"learning_rate": {"value": 1e30}}})
+    with pytest.raises(UserError, match=r"diverged in replicates \[0, 1\]"):
+        diagnose(wild, small_problem(wild), None, [0, 1])
+
+
+def test_json_knows_no_nan() -> None:
+    assert _without_nan({"a": (1.0, math.nan), "b": [{"c": -math.inf, "d": None}]}) == {
+        "a": [1.0, None],
+        "b": [{"c": None, "d": None}],
+    }
+
+
+@pytest.mark.slow
+def test_the_command_prints_a_table_and_json(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(json.dumps(QUADRATIC))
+
+    def run(*options: str) -> str:
+        environment = os.environ | {"LOWDIM_BENCH_STATE_DIR": str(tmp_path / "state")}
+        command = [*COMMAND, "diagnose", "small.yaml", *options]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    text = run()
+    assert "small-quadratic (D = 15)" in text
+    assert "loss barrier after alignment" in text
+    assert "1 (pair)" in text
+    assert "no confidence intervals" in text
+    plain = json.loads(run("--json", "--replicates", "3", "--figure", "made/lines.svg"))
+    assert plain["replicates"] == [0, 1, 2]
+    assert len(plain["between"]) == 2
+    (barrier,) = [one for one in plain["findings"] if one["name"] == "loss barrier"]
+    assert (barrier["n"], barrier["of"]) == (2, "pair")
+    assert barrier["range"] == [min(barrier["values"]), max(barrier["values"])]
+    assert "between them, aligned" in (tmp_path / "made" / "lines.svg").read_text()
