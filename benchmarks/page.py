@@ -58,7 +58,7 @@ def simulated(
         ]
         results.append(
             TrialResult(
-                trial=Trial(k=k, replicate=number // 2, round=number),
+                trial=Trial(k=k, replicate=number, round=number),
                 status="trained",
                 outcomes=tuple(
                     Outcome(target=target.name, reached=hit, step=100 if hit else None)
