@@ -119,11 +119,13 @@ def win_matrix(wins: Mapping[str, Mapping[str, tuple[float | None, int]]], title
         axis=alt.Axis(orient="top", labelAngle=-40, labelLimit=200),
     )
     y = alt.Y("row:N", sort=names, title=None, axis=alt.Axis(labelLimit=260))
-    scale = alt.Scale(domain=[0, 0.5, 1], range=["#d55e00", "#f7f7f7", "#0072b2"])
+    # Dark ends under white digits and a light middle under black ones: legible on a light page and on a dark one.
+    scale = alt.Scale(domain=[0, 0.5, 1], range=["#a34700", "#cccccc", "#005a8c"])
+    digits = alt.condition("abs(datum.probability - 0.5) > 0.35", alt.value("white"), alt.value("black"))
     tooltip = ["row:N", "column:N", alt.Tooltip("probability:Q", format=".2f"), "tasks:Q"]
     base = alt.Chart(values(rows)).encode(x=x, y=y, tooltip=tooltip)
     cells = base.mark_rect().encode(color=alt.Color("probability:Q", scale=scale, legend=None))
-    text = base.mark_text(fontSize=11).encode(text="label:N")
+    text = base.mark_text(fontSize=11).encode(text="label:N", color=digits)
     side = max(60, 36 * len(names))
     return finished(alt.layer(cells, text).properties(width=side, height=side), title, ["in percent; paired seeds"])
 

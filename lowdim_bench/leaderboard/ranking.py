@@ -75,7 +75,13 @@ def _comparisons(tasks: Mapping[str, TaskBoard]) -> dict[str, Any]:
         a: {b: Win(probability=one.probability, tasks=one.tasks) for b, one in row.items()}
         for a, row in statistics.win_matrix(results).items()
     }
-    best_first = sorted(standings.items(), key=lambda pair: (-pair[1].area, pair[0]))
+
+    def place(pair: tuple[str, Standing]) -> tuple[float, float, str]:
+        """By area; where that is the same, as of all that lie far from the best, by the mean probability of a win."""
+        against = [win.probability for win in wins[pair[0]].values() if win.probability is not None]
+        return -pair[1].area, -sum(against) / max(1, len(against)), pair[0]
+
+    best_first = sorted(standings.items(), key=place)
     return {"profiles": dict(best_first), "wins": {name: wins[name] for name, _ in best_first}}
 
 
