@@ -178,8 +178,10 @@ if os.fork() == 0:
     while time.process_time() < 0.3:
         pass
     os._exit(0)
-time.sleep(0.8)
-print("done")
+try:
+    os.wait()  # until there is no child left, and then there is none to collect
+except ChildProcessError:
+    print("done")
 """
 
 

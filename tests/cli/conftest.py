@@ -45,8 +45,11 @@ class Cli:
 
     def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
         """Standard output and error of a command that has to end with an exit code."""
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=110)
+        with self.start(*arguments) as process:
+            try:
+                out, err = process.communicate(timeout=280)  # a test's own limit is lower where it is to be quick
+            finally:
+                process.kill()  # where it has not ended: it would be another test's warning
         assert process.returncode == code, f"{arguments}: exit code {process.returncode}\n{out}\n{err}"
         return out, err
 
