@@ -10,7 +10,9 @@ loss, its interval by Student's t, and in how many of the seeds the first was lo
 Sections: `init` prunes before training, at k = 48 (density 0.02 of all parameters); `init_weights` the same with all 42 biases
 spared, as the papers do, at k = 89 (density 0.02 of the weights); `tickets` compares lottery tickets with their controls;
 `diet` pre-trains on the easiest, random or hardest examples by EL2N for equally many steps, and prunes from there; `rates`
-compares fixed pruning rates with the one that the landscape allows, with the gradients that they cost.
+compares fixed pruning rates with the one that the landscape allows, with the gradients that they cost; `bases` compares new
+random directions at every step with as many that stay the same, both under plain gradient descent at the best of three learning
+rates. These two have not the same degrees of freedom: new directions reach all D.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -58,6 +60,7 @@ DIETS = (
     "imp,rewind_step=50",
 )
 RATES = ("imp", "imp,rate=0.5", "imp,rate=0.8", "landscape_imp", "landscape_imp,slack=1.0", "one_shot_magnitude")
+BASES = ("random_bases,directions={k}", "random_subspace")
 SECTIONS: dict[str, tuple[tuple[str, ...], tuple[int, ...], tuple[tuple[str, str], ...]]] = {
     "init": (
         INIT,
@@ -91,8 +94,14 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[int, ...], tuple[tuple[str, str
         (48,),
         (("landscape_imp", "one_shot_magnitude"), ("imp", "landscape_imp"), ("imp", "imp,rate=0.5")),
     ),
+    "bases": (BASES, (16, 64, 250), (BASES,)),
 }
 """Methods, k, and pairs of which the first is expected to have the lower loss."""
+PLAIN_DESCENT: dict[str, object] = {
+    "optimizer": {"kind": "sgd"},
+    "learning_rate": {"value": 10.0, "multipliers": [0.3, 1.0, 3.0]},
+}
+"""Of the section `bases`. A gradient's projection onto k of D directions is about k / D times as long."""
 
 
 @dataclass(frozen=True)
@@ -131,17 +140,21 @@ class Comparison:
     """Whether the whole interval lies below zero."""
 
 
-def task_without_end() -> Task:
-    """digits-mlp with a target that no run reaches, and without futility: all runs are as long."""
+def task_without_end(training: Mapping[str, object] | None = None) -> Task:
+    """digits-mlp with a target that no run reaches, and without futility: all runs are as long. `training`: other parts of its
+    recipe."""
     task = load_task("digits-mlp")
     plain = task.model_dump(mode="json") | {"futility": None, "targets": [{"metric": "train_loss", "at_most": 1e-12}]}
+    plain["training"] |= training or {}
     return Task.from_data({name: value for name, value in plain.items() if value is not None}, "digits-mlp to its end")
 
 
 def measure(problem: Problem, task: Task, method: str, k: int, seeds: int) -> list[TrialResult]:
-    """Results of one method at one k, by seed. Raises RuntimeError where one failed."""
-    trials = [Trial(k=k, replicate=FIRST_REPLICATE + seed, round=0) for seed in range(seeds)]
-    results = run_pack(problem, task, parse_choice(method), trials)
+    """Results of one method at one k, by seed, or at D of one that has no other. Raises RuntimeError where one failed."""
+    choice = parse_choice(method)
+    least, _ = choice.build().k_range(problem.blocks)
+    trials = [Trial(k=max(k, least), replicate=FIRST_REPLICATE + seed, round=0) for seed in range(seeds)]
+    results = run_pack(problem, task, choice, trials)
     if failed := [result.reason for result in results if result.status == "failed"]:
         raise RuntimeError(f"{method} at k = {k}: {failed[0]}")
     return results
@@ -204,11 +217,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.seeds < 2:
         parser.error(f"--seeds is {asked.seeds}; an interval needs at least 2")
     use_one_thread()
-    task = task_without_end()
-    problem = problems.build(task, problems.load_arrays(task, asked.data_root or Settings.resolve().data_root))
     for name in asked.sections or SECTIONS:
-        methods, ks, pairs = SECTIONS[name]
+        task = task_without_end(PLAIN_DESCENT if name == "bases" else None)
+        problem = problems.build(task, problems.load_arrays(task, asked.data_root or Settings.resolve().data_root))
+        names, ks, pairs_of = SECTIONS[name]
         for k in ks:
+            methods = [method.format(k=k) for method in names]
+            pairs = [(one.format(k=k), other.format(k=k)) for one, other in pairs_of]
             results = {method: measure(problem, task, method, k, asked.seeds) for method in methods}
             lines = [line(method, k, results[method], asked.level) for method in methods]
             found = [comparison(one, other, k, results[one], results[other]) for one, other in pairs]

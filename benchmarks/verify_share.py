@@ -1,6 +1,7 @@
 """What verifying a certificate costs beside the training that it certifies, in processor time.
 
     python -m benchmarks.verify_share mnist-conv2 --ks 4096 512 --data-root DATA
+    python -m benchmarks.verify_share mnist-conv2 --ks 4096 512 --data-root DATA --sample 0.25     # a spot check
 
 For each k, trains replicate after replicate by the harness's own code, and verifies each certificate right after its training,
 until there are as many pairs as asked; the ks take turns. A training that does not reach its target has no certificate, and
@@ -44,7 +45,9 @@ class Pair:
         return self.verifying / self.training
 
 
-def measure(problem: Problem, task: Task, method: MethodChoice, k: int, replicate: int) -> Pair | None:
+def measure(
+    problem: Problem, task: Task, method: MethodChoice, k: int, replicate: int, sample: float = 1.0
+) -> Pair | None:
     """One pair; None where the training did not reach the ranked target. Raises RuntimeError where its certificate is wrong."""
     kept: dict[str, bytes] = {}
     began = time.process_time()
@@ -53,19 +56,21 @@ def measure(problem: Problem, task: Task, method: MethodChoice, k: int, replicat
     if result.certificate is None:
         return None
     began = time.process_time()
-    examined = examine(kept[result.certificate], result, task, method, method.method_digest, problem)
+    examined = examine(kept[result.certificate], result, task, method, method.method_digest, problem, sample)
     verifying = time.process_time() - began
     if examined.findings or examined.checked is None:
         raise RuntimeError(f"the certificate of {result.trial.key} is not right: {examined.findings}")
     return Pair(k, replicate, result.trained_steps, training, verifying, examined.checked.audit_cpu_seconds)
 
 
-def collect(problem: Problem, task: Task, method: MethodChoice, ks: Sequence[int], pairs: int, most: int) -> list[Pair]:
+def collect(
+    problem: Problem, task: Task, method: MethodChoice, ks: Sequence[int], pairs: int, most: int, sample: float = 1.0
+) -> list[Pair]:
     """As many pairs of each k as asked, of the first `most` replicates."""
     found: dict[int, list[Pair]] = {k: [] for k in ks}
     for replicate in range(most):
         for k in ks:
-            if len(found[k]) < pairs and (pair := measure(problem, task, method, k, replicate)):
+            if len(found[k]) < pairs and (pair := measure(problem, task, method, k, replicate, sample)):
                 found[k].append(pair)
                 sys.stderr.write(f"k = {k}, replicate {replicate}: {pair.steps} steps, {100 * pair.share:.3g} %\n")
     return [pair for some in found.values() for pair in some]
@@ -100,6 +105,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--pairs", type=int, default=5, help="for each k")
     parser.add_argument("--replicates", type=int, default=40, help="the most that are trained for them, for each k")
+    parser.add_argument("--sample", type=float, default=1.0, help="share of the data that is looked at again")
     parser.add_argument("--data-root", help="folder of data sets")
     parser.add_argument("--at-most", type=float, metavar="PERCENT", help="fail where the median of any k is above it")
     options = parser.parse_args(arguments)
@@ -108,7 +114,7 @@ def main(arguments: Sequence[str]) -> None:
     problem = problems.build(task, problems.load_arrays(task, Settings.resolve(data_root=options.data_root).data_root))
     # What is done for the first time in a process is compiled or loaded then.
     run_pack(problem, task, method, [Trial(k=options.ks[0], replicate=options.replicates, round=0)])
-    pairs = collect(problem, task, method, options.ks, options.pairs, options.replicates)
+    pairs = collect(problem, task, method, options.ks, options.pairs, options.replicates, options.sample)
     if not pairs:
         raise SystemExit("no training reached its target: give larger ks")
     sys.stdout.write(table(pairs))

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 
 from lowdim_bench.errors import AuditFailure
-from lowdim_bench.parametrizations import ADMITTED, Coordinates, FactorMap, FullSpace, Operator, Parametrization
+from lowdim_bench.parametrizations import (
+    ADMITTED,
+    Coordinates,
+    FactorMap,
+    FullSpace,
+    Operator,
+    Parametrization,
+    RedrawnBases,
+)
 from lowdim_bench.parametrizations.draws import is_as_drawn
 from lowdim_bench.problems import Origin
 from lowdim_bench.records import Audit, Spending
@@ -165,7 +173,7 @@ def _offset_bits(subspace: Parametrization, initial: Tensor) -> float:
 def _start_bits(subspace: Parametrization, origin: Origin) -> float:
     """Bits of where theta starts, beyond zeros and weights that the origin gives: an answer may hide there too."""
     start, operator = subspace.start, subspace.operator
-    if isinstance(operator, FullSpace):
+    if isinstance(operator, FullSpace | RedrawnBases):
         return 0.0  # trained over; k = D says it all
     bits = _bits_beyond(start, operator.start_at(origin.initial))
     if not bits:
@@ -187,7 +195,7 @@ def _bits_beyond(start: Tensor, told: Tensor | None) -> float:
 
 def _operator_bits(subspace: Parametrization, origin: Origin) -> float:
     operator = subspace.operator
-    if isinstance(operator, FullSpace):
+    if isinstance(operator, FullSpace | RedrawnBases):
         return 0.0
     if is_as_drawn(operator, origin):
         return 0.0 if operator.seed == origin.seed else float(BITS_PER_FOREIGN_SEED)

@@ -238,13 +238,17 @@ def _begin(sweep: _Sweep) -> list[Trial]:
     return trials
 
 
+def deal(trials: Sequence[Trial], workers: int, active: int) -> list[tuple[Trial, ...]]:
+    """The trials of a round in packs: as many as the share of the workers that each of `active` sweeps has."""
+    packs = min(len(trials), max(1, workers // max(1, active)))
+    # Dealt out in turn, so that every pack has a like share of small and large k.
+    return [tuple(trials[part::packs]) for part in range(packs)]
+
+
 def _submit(executor: Executor, sweep: _Sweep, trials: Sequence[Trial], active: int) -> None:
     """Hand a round over in packs: as many as this sweep's share of the workers, for larger packs train faster."""
-    packs = min(len(trials), max(1, executor.workers // max(1, active)))
     sweep.waiting = len(trials)
-    for part in range(packs):
-        # Dealt out in turn, so that every pack has a like share of small and large k.
-        pack = tuple(trials[part::packs])
+    for pack in deal(trials, executor.workers, active):
         executor.submit(
             Job(
                 sweep=sweep.key, task=sweep.task, method=sweep.method, trials=pack, deadline=_deadline(sweep, len(pack))

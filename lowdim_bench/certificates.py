@@ -40,10 +40,11 @@ from lowdim_bench.parametrizations import (
     Map,
     Operator,
     Parametrization,
+    RedrawnBases,
     SignedHash,
 )
 from lowdim_bench.parametrizations.draws import is_as_drawn, redraw
-from lowdim_bench.problems import Origin, Problem
+from lowdim_bench.problems import Origin, PartMetrics, Problem
 from lowdim_bench.records import Audit, Count, Outcome, Spending, Trial
 from lowdim_bench.specs import Spec, canonical_json
 from lowdim_bench.specs.base import explain
@@ -53,6 +54,7 @@ LARGEST = 64 * 2**20
 _ENTRY = "certificate"
 _HEADER = 4096
 """More bytes than the names and shapes of all tensors take."""
+_MOST_PARTS = 1024
 _Seed = Annotated[int, Field(ge=0, lt=2**63)]
 _Size = Annotated[int, Field(ge=1, lt=2**40)]
 
@@ -113,6 +115,8 @@ class Claim(Spec):
     train_loss: float
     train_accuracy: float | None
     """Loss and accuracy on the full training set at offset + A theta, in float64, as the confirming evaluation found them."""
+    parts: Annotated[tuple[PartMetrics, ...], Field(max_length=_MOST_PARTS)] = ()
+    """The same on each part of the training set (`Problem.part_sizes`), whose mean they are. None in older certificates."""
     outcomes: tuple[Outcome, ...]
     audit: Audit
     preparation: Spending
@@ -285,8 +289,8 @@ def _stored_tensors(recipe: OperatorRecipe) -> dict[str, tuple[torch.dtype, tupl
 
 def _operator_recipe(operator: Map, origin: Origin) -> tuple[OperatorRecipe, dict[str, Tensor]]:
     kind, k, size = operator.kind, operator.k, operator.full_dimension
-    if isinstance(operator, FullSpace):
-        return OperatorRecipe(kind=kind, k=k, full_dimension=size), {}
+    if isinstance(operator, FullSpace | RedrawnBases):  # what a step sees of a gradient is no part of the point
+        return OperatorRecipe(kind=FullSpace.kind, k=k, full_dimension=size), {}
     tensors = operator.tensors()
     if is_as_drawn(operator, origin):
         recipe = OperatorRecipe(kind=kind, k=k, full_dimension=size, seed=operator.seed)

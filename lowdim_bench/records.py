@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from statistics import median
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
@@ -41,6 +42,8 @@ class Spending(Spec):
     """Of preparation: different training examples, and so labels, that were looked at."""
     data_free_gradients: Count = 0
     """Gradients of a function of the weights alone, by one forward and one backward pass of one made-up input."""
+    rows: Count = 0
+    """Of the least-squares problems that were solved; each of these counts as one gradient evaluation too."""
 
 
 def operations(spent: Spending, forward: int, example_count: int | None) -> int:
@@ -169,6 +172,38 @@ class Estimate(Spec):
     """Successes and trials at k within the interval widened by a factor of `precision` at both ends."""
     monotone: bool = True
     note: str = ""
+
+
+class Spread(Spec):
+    """A number of several replicates: how many have it, their median, and the lowest and highest."""
+
+    n: Annotated[int, Field(ge=1)]
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> Self | None:
+        """None where no replicate has one."""
+        known = [value for value in values if value is not None]
+        return cls(n=len(known), median=median(known), low=min(known), high=max(known)) if known else None
+
+
+class PredictedThreshold(Spec):
+    """k* of a target as the curvature of the loss predicts it for random subspaces; see `landscape.Prediction`."""
+
+    target: str
+    formula: Spread | None
+    equivalent: Spread | None
+    simulated: Spread | None
+
+
+class Predictions(Spec):
+    """Predicted thresholds of a task, and what has to hold for them."""
+
+    format: Literal[1] = 1
+    thresholds: tuple[PredictedThreshold, ...]
+    conditions: tuple[str, ...]
 
 
 class Price(Spec):

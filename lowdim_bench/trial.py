@@ -15,11 +15,12 @@ from lowdim_bench.certificates import Certificate, Claim
 from lowdim_bench.engine import Span, train
 from lowdim_bench.errors import AuditFailure, CertificateError, MethodFailure
 from lowdim_bench.methods import MethodChoice
-from lowdim_bench.parametrizations import Pack, Parametrization
+from lowdim_bench.parametrizations import Coordinates, FullSpace, Pack, Parametrization
 from lowdim_bench.preparation import Prepared, prepare_pack
-from lowdim_bench.problems import Ledger, MeteredProblem, Metrics, Problem
+from lowdim_bench.problems import Ledger, MeteredProblem, Metrics, PartMetrics, Problem, measure_parts, together
 from lowdim_bench.records import Audit, CurvePoint, FutilityCall, Outcome, Trial, TrialResult
 from lowdim_bench.specs import TRACKS, Task, digest_of
+from lowdim_bench.specs.task import AlternatingLeastSquares
 
 Keep = Callable[[str, bytes], None]
 """Is given every certificate: its SHA-256 and its content."""
@@ -31,8 +32,10 @@ class _Success:
 
     step: int
     theta: Tensor
-    loss: float
-    accuracy: float | None
+    parts: tuple[PartMetrics, ...]
+    """Loss and accuracy on each part of the training set."""
+    whole: PartMetrics
+    """And on all of it."""
 
 
 @dataclass
@@ -102,12 +105,25 @@ def _audit(item: Prepared, problem: Problem, task: Task) -> Audit:
     spent = item.ledger.spent
     origin = problem.origin(item.trial.replicate, item.seed)
     measured = audit.measure(item.subspace, item.trial.k, origin, spent)
+    _check_blocks(item.subspace, task)
     if TRACKS.index(measured.track) > TRACKS.index(task.track):
         reason = "the method saw data before its k-dimensional training" if measured.affine else "its map is not affine"
         raise AuditFailure(
             f"{reason} (track '{measured.track}'); task {task.name} admits no more than track '{task.track}'"
         )
     return measured
+
+
+def _check_blocks(subspace: Parametrization, task: Task) -> None:
+    """That least squares can solve for what a method prepared, where the task trains by least squares, and only there."""
+    solves = isinstance(task.training.optimizer, AlternatingLeastSquares)
+    if solves and not isinstance(subspace.operator, Coordinates | FullSpace):
+        raise AuditFailure(
+            f"task {task.name} trains by alternating least squares, which solves for some of the weights themselves; the "
+            f"method prepared a {type(subspace.operator).__name__}, which mixes them"
+        )
+    if subspace.rows is not None and not solves:
+        raise AuditFailure(f"the method chooses rows of least-squares problems; task {task.name} trains by gradients")
 
 
 def _train_and_score(problem: Problem, task: Task, runs: Sequence[_Run]) -> Mapping[str, str]:
@@ -160,13 +176,14 @@ class _Scorer:
         ]
         if crossed:
             alone = theta[: run.subspace.k].clone()
-            own = self._problem.train_metrics(run.subspace.map(alone).unsqueeze(0))
+            sizes = self._problem.part_sizes
+            parts = measure_parts(self._problem, run.subspace.map(alone), range(len(sizes)))
+            own = together(parts, sizes)
             for target in crossed:
-                if target.reached(own.value(target, 0)):
+                if target.reached(own.metrics.value(target, 0)):
                     run.reached_at[target.name] = step
                     if target == self._task.ranked_target:
-                        confirmed = None if own.accuracy is None else float(own.accuracy[0])
-                        run.success = _Success(step, alone.cpu(), float(own.loss[0]), confirmed)
+                        run.success = _Success(step, alone.cpu(), parts, own)
                 else:
                     run.unconfirmed[target.name] = run.unconfirmed.get(target.name, 0) + 1
         return self._task.ranked_target.name not in run.reached_at and not self._given_up(step, run)
@@ -258,8 +275,9 @@ def _certify(
             operator=operator,
             offset=offset,
             start=start,
-            train_loss=success.loss,
-            train_accuracy=success.accuracy,
+            train_loss=success.whole.loss,
+            train_accuracy=success.whole.accuracy,
+            parts=success.parts,
             outcomes=result.outcomes,
             audit=result.audit,
             preparation=result.preparation,

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from lowdim_bench.cli import board, calibrate, catalogue, cluster, landscape, server, submissions, sweeps, verify
+from lowdim_bench.cli import (
+    board,
+    calibrate,
+    catalogue,
+    claims,
+    cluster,
+    landscape,
+    server,
+    submissions,
+    sweeps,
+    verify,
+)
 
 app = typer.Typer(
     name="lowdim-bench",
@@ -13,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (catalogue, submissions, sweeps, board, landscape, cluster, server, verify):
+for group in (catalogue, submissions, sweeps, board, landscape, claims, cluster, server, verify):
     app.add_typer(group.app)
 app.add_typer(calibrate.app, name="calibrate")
 

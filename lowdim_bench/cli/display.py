@@ -106,6 +106,8 @@ def show_board(board: Board, out: TextIO, *, as_json: bool) -> None:
         out.write("Nothing is recorded yet. Begin with: lowdim-bench run digits-mlp -m random_subspace\n")
         out.flush()
         return
+    from lowdim_bench.leaderboard.formats import predicted_text
+
     columns = (
         "#",
         "method",
@@ -126,7 +128,7 @@ def show_board(board: Board, out: TextIO, *, as_json: bool) -> None:
         title = f"{rows[0].task}: {rows[0].target} (D = {rows[0].full_dimension:,}; task {digest})"
         print_table(title, columns, [_line(row) for row in rows], out)
         for row in rows:
-            for note in (row.note, _prices(row), _futility(row.futility)):
+            for note in (row.note, _prices(row), _futility(row.futility), predicted_text(row)):
                 if note:
                     out.write(f"  {_name(row)}: {note}\n")
         out.write("\n")
@@ -162,6 +164,9 @@ def _prices(row: Row) -> str:
     if row.sequential_steps is not None:
         work = f"{row.sequential_steps} sequential steps and {row.multiply_accumulates:,} multiply-accumulates"
         parts.append(f"labelling an example takes {work}")
+    if row.solved_rows is not None:
+        took = f"{row.solved_rows:,} rows of least-squares problems, and took {row.solved_seconds:.2g} s (medians)"
+        parts.append(f"a training that reached the target solved {took}")
     if row.attempts > 1:
         parts.append(f"{row.attempts} attempts are on record ({row.attempt_bits:.1f} bits for picking one)")
     if row.seconds >= 1:

@@ -11,7 +11,7 @@ from lowdim_bench.cli.options import DataRoot, Json, TrackingUri, command, compl
 
 if TYPE_CHECKING:
     from lowdim_bench.landscape import Diagnosis, Finding
-    from lowdim_bench.records import Estimate
+    from lowdim_bench.records import Estimate, Predictions
     from lowdim_bench.settings import Settings
     from lowdim_bench.specs import Task
 
@@ -29,7 +29,10 @@ def predict(
     data_root: DataRoot = None,
     json: Json = False,
 ) -> None:
-    """Predict the thresholds of random subspaces from the curvature of the loss, beside those that were measured."""
+    """Predict the thresholds of random subspaces from the curvature of the loss, beside those that were measured.
+
+    Where a sweep of the random subspace is recorded, the prediction is kept with it, and `rank` and the page show it.
+    """
     from lowdim_bench.settings import quiet_stdout
     from lowdim_bench.specs import load_task
 
@@ -44,8 +47,8 @@ def predict(
         problem = problems.build(wanted, problems.load_arrays(wanted, settings.data_root))
         with display.counting("replicates", live=not json) as advance:
             found = landscape.predict(wanted, problem, range(replicates), advance)
-        measured = _measured(settings, wanted)
-        _show(wanted, found, measured, out, as_json=json)
+        measured, kept = _beside(settings, wanted, landscape.recorded(found))
+        _show(wanted, found, measured, kept, out, as_json=json)
 
 
 @command(app, "lowdim-bench diagnose digits-mlp --replicates 3")
@@ -151,19 +154,28 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
-def _measured(settings: Settings, task: Task) -> dict[str, Estimate]:
-    """By target, the threshold of the random subspace with its default parameters, where it is recorded."""
+def _beside(settings: Settings, task: Task, predictions: Predictions) -> tuple[dict[str, Estimate], bool]:
+    """By target, the threshold of the random subspace with its default parameters, where it is recorded; and whether the
+    predictions could be kept with it."""
+    from lowdim_bench.errors import UserError
     from lowdim_bench.leaderboard import REFERENCE, build_board
     from lowdim_bench.methods import MethodChoice
-    from lowdim_bench.tracking import Store
+    from lowdim_bench.tracking import Store, keys
 
-    digest = MethodChoice(name=REFERENCE).method_digest
+    method = MethodChoice(name=REFERENCE)
     with Store(settings) as store:
-        sweeps = [one for one in store.sweeps() if (one.task.digest, one.method_digest) == (task.digest, digest)]
-    return {one.target: one for row in build_board(sweeps).rows for one in row.ladder}
+        sweeps = [
+            one for one in store.sweeps() if (one.task.digest, one.method_digest) == (task.digest, method.method_digest)
+        ]
+        try:
+            store.annotate(task, method, {}, {keys.PREDICTION: predictions.model_dump_json()})
+            kept = True
+        except UserError:  # nothing is measured yet, or this account may only read
+            kept = False
+    return {one.target: one for row in build_board(sweeps).rows for one in row.ladder}, kept
 
 
-def _show(task: Task, found: Any, measured: dict[str, Estimate], out: Any, *, as_json: bool) -> None:
+def _show(task: Task, found: Any, measured: dict[str, Estimate], kept: bool, out: Any, *, as_json: bool) -> None:
     from dataclasses import asdict
 
     from lowdim_bench.cli import display
@@ -171,7 +183,7 @@ def _show(task: Task, found: Any, measured: dict[str, Estimate], out: Any, *, as
     if as_json:
         known = {target: one.model_dump() for target, one in measured.items()}
         about = asdict(found) | {"task": task.name, "digest": task.digest, "conditions": found.conditions}
-        display.print_json(_without_nan(about | {"measured": known}), out)
+        display.print_json(_without_nan(about | {"measured": known, "kept": kept}), out)
         return
     lines = [
         (
@@ -190,6 +202,8 @@ def _show(task: Task, found: Any, measured: dict[str, Estimate], out: Any, *, as
     out.write("\n".join(f"  {line}" for line in found.conditions) + "\n")
     if not measured:
         out.write(f"  Nothing measured yet: lowdim-bench run {task.name} -m random_subspace\n")
+    elif kept:
+        out.write("  Kept with that sweep: `lowdim-bench rank` and the leaderboard show both.\n")
 
 
 def _range(values: tuple[float | None, ...]) -> str:

@@ -11,7 +11,7 @@ from lowdim_bench.cli.display import print_json
 
 if TYPE_CHECKING:
     from lowdim_bench.contract import Finding
-    from lowdim_bench.forecast import Forecast, Range
+    from lowdim_bench.forecast import Extrapolation, Forecast, Range
 
 _NAME_WIDTH = 14
 
@@ -68,15 +68,58 @@ def show_forecasts(rows: Sequence[Forecast], out: TextIO, *, as_json: bool) -> N
     out.flush()
 
 
+def show_extrapolations(rows: Sequence[Extrapolation], out: TextIO, *, as_json: bool) -> None:
+    """What sweeps would take on machines that are not here, with everything that was assumed."""
+    if as_json:
+        print_json({"extrapolations": [asdict(row) for row in rows]}, out)
+        return
+    for row in rows:
+        work, pack = row.workload, "as many as come" if row.pack is None else f"at most {row.pack}"
+        wall, used = _time(row.wall_hours), _time(row.worker_hours)
+        lines = [
+            (
+                "one step",
+                f"{row.step_seconds:.3g} s: {work.step_operations:.3g} operations, {work.step_bytes:.3g} bytes",
+            ),
+            ("one trial", f"{_hours(row.trial_hours)} on one worker, at full length"),
+            ("memory", f"{work.trial_bytes / 1e9:.2g} GB each trial; {pack} in one pack"),
+            ("trainings", _span(row.trainings, "{:,.0f}")),
+            ("workers' time", used),
+            ("wall time", wall),
+            ("idle", f"{_span(row.idle_share, '{:.0%}')} of the workers' time, in tails of rounds"),
+        ]
+        out.write(
+            f"{work.name} (D = {work.dimension:,}) on {row.workers} x {row.machine.name}, {row.sweeps} sweep(s) side by side, "
+            f"rounds of {row.trials_per_round} (low .. middle .. high)\n"
+        )
+        out.writelines(f"  {name:<{_NAME_WIDTH}}{text}\n" for name, text in lines)
+        out.writelines(f"  {'assumed':<{_NAME_WIDTH}}{text}\n" for text in row.assumed)
+    out.flush()
+
+
 def _span(values: Range, form: str) -> str:
     texts = [form.format(value) for value in (values.low, values.middle, values.high)]
     return texts[0] if len(set(texts)) == 1 else " .. ".join(texts)
 
 
 def _time(hours: Range) -> str:
-    """In the unit in which the middle is no small fraction."""
-    for unit, many in (("hours", 1.0), ("minutes", 60.0), ("seconds", 3600.0)):
-        if hours.middle * many >= 1 or unit == "seconds":
-            scaled = [f"{value * many:,.2g}" for value in (hours.low, hours.middle, hours.high)]
-            return f"{' .. '.join(scaled)} {unit}"
-    raise AssertionError("the last unit takes everything")
+    """From low to high, in the unit in which the middle is no small fraction."""
+    unit, many = _unit(hours.middle)
+    return f"{' .. '.join(_short(value * many) for value in (hours.low, hours.middle, hours.high))} {unit}"
+
+
+def _hours(hours: float) -> str:
+    unit, many = _unit(hours)
+    return f"{_short(hours * many)} {unit}"
+
+
+def _short(value: float) -> str:
+    """Two digits, and none of its whole number as a power of ten."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.2g}"
+
+
+def _unit(hours: float) -> tuple[str, float]:
+    """A unit of time, and how many of it an hour has."""
+    if hours >= 1:
+        return "hours", 1.0
+    return ("minutes", 60.0) if hours * 60 >= 1 else ("seconds", 3600.0)

@@ -98,11 +98,29 @@ def estimate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes that will run it. [default: one for each core here]")
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Do not measure; count operations, and extrapolate to such workers: a100, h100, h200, or here (one core)."
+        ),
+    ] = None,
+    sweeps: Annotated[int, typer.Option(min=1, help="With --device: methods side by side.")] = 1,
+    trials_per_round: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="With --device: rounds of another size than the task's.")
+    ] = None,
     data_root: DataRoot = None,
     json: Json = False,
 ) -> None:
-    """Predict trainings, hours and memory of a sweep from a few measured steps. Spends nothing and records nothing."""
+    """Predict trainings, hours and memory of a sweep from a few measured steps. Spends nothing and records nothing.
+
+    With --device no data is read, and a method's preparation is left out; a task may also be imagenet-resnet50.
+    """
     named = list(what or [])
+    if device is not None:
+        from lowdim_bench.cli.extrapolation import extrapolate_tasks
+
+        extrapolate_tasks(named, device, workers or os.cpu_count() or 1, sweeps, trials_per_round, as_json=json)
+        return
     if method is None:
         if not named:
             raise UserError("Give a submission's folder, or -m METHOD and tasks.")

@@ -27,6 +27,12 @@ def verify(
         Literal["nearest", "all", "none"],
         typer.Option(help="Look for the coarsest precision of theta: nearest to k*, of all certificates, or of none."),
     ] = "nearest",
+    sample: Annotated[
+        float,
+        typer.Option(
+            min=0.01, max=1.0, help="Spot check: work losses out on this share of the data alone, drawn by chance."
+        ),
+    ] = 1.0,
     tracking_uri: TrackingUri = None,
     data_root: DataRoot = None,
     json: Json = False,
@@ -46,7 +52,7 @@ def verify(
             from lowdim_bench.verification import Verifier
 
             use_one_thread()
-            verifier = Verifier(settings.data_root, bits)
+            verifier = Verifier(settings.data_root, bits, sample=sample)
             dossiers = Store(settings).dossiers(run)
         if not dossiers:
             raise UserError(f"Nothing is recorded in {settings.shown_tracking_uri}. Begin with `lowdim-bench run`.")
@@ -80,11 +86,14 @@ def _plain(report: Report) -> dict[str, object]:
 def _show(report: Report, out: TextIO) -> None:
     """One run: the verdict, what was found, and how long it took beside the cheapest training."""
     count = len(report.checked)
+    good = "verified" if report.sample == 1 else "nothing found by a spot check"
     out.write(
-        f"{report.run_id[:8]} {report.method} on {report.task}: {'verified' if report.correct else 'NOT VERIFIED'} "
+        f"{report.run_id[:8]} {report.method} on {report.task}: {good if report.correct else 'NOT VERIFIED'} "
         f"({_plural(count, 'certificate')} recomputed, {_plural(len(report.findings), 'finding')})\n"
     )
     out.writelines(f"  {finding.text}\n" for finding in report.findings)
+    if report.sample < 1 and report.checked:
+        out.write(f"  {_spot(report)}\n")
     inexact = sum(not one.exact for one in report.checked)
     if inexact:
         out.write(
@@ -102,6 +111,18 @@ def _show(report: Report, out: TextIO) -> None:
         )
     out.writelines(f"  {_precision(one)}\n" for one in report.precision)
     out.flush()
+
+
+def _spot(report: Report) -> str:
+    """What a spot check cannot see, and how likely it sees it."""
+    most = max(report.checked, key=lambda one: one.parts)
+    if most.parts_looked_at == most.parts:
+        return "every loss was worked out on all of the data, which is in one part"
+    seen, parts = most.parts_looked_at, most.parts
+    return (
+        f"spot check: each loss worked out on {seen} of {parts} parts of the data, drawn by chance. A point that was altered "
+        f"shows on any of them, a loss altered for one part alone with probability {seen / parts:.2f}. No verdict is recorded"
+    )
 
 
 def _precision(one: Precision) -> str:

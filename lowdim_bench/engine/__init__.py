@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lowdim_bench.engine.optimizers import PackOptimizer, build_optimizer
+from lowdim_bench.engine.optimizers import PackOptimizer, PackRelaxation, build_optimizer
 from lowdim_bench.engine.playback import Player
 from lowdim_bench.parametrizations import Pack, Parametrization, stack_starts
 from lowdim_bench.problems import MeteredProblem
@@ -52,10 +52,17 @@ class _Step:
         self._theta, self._full_rate, self._rate = theta, rate, rate.clone()
         self._examples: Tensor | None = None
         self._weights = theta.new_empty(len(theta), problem.full_dimension)  # lent anew each step: fresh pages are dear
-        self._player = Player(self._run, theta.device)
+        self._number = 0
+        self._movable: Tensor | None = None
+        """(P, D): the weights that theta moves one by one, where blocks of them are solved for; None where gradients are."""
+        if isinstance(optimizer, PackRelaxation):
+            self._movable = pack.operator.forward(torch.ones_like(theta)) != 0
+        self._player = Player(self._run, theta.device, recorded=pack.operator.constant and self._movable is None)
 
-    def __call__(self, examples: Tensor | None, schedule: float) -> None:
+    def __call__(self, step: int, examples: Tensor | None, schedule: float) -> None:
         """Train on examples (P, B), or on all for None, at a multiple of the learning rates."""
+        self._number = step
+        self._pack.begin(step)
         if examples is not None:
             self._examples = torch.empty_like(examples) if self._examples is None else self._examples
             self._examples.copy_(examples)
@@ -65,8 +72,11 @@ class _Step:
 
     def _run(self) -> None:
         weights = self._pack.map(self._theta, self._weights)
-        _, gradient = self._problem.loss_and_gradient(weights, self._examples)
-        self._optimizer.step(self._theta, self._pack.pull_back(self._theta, gradient), self._rate)
+        if self._movable is None:
+            _, found = self._problem.loss_and_gradient(weights, self._examples)
+        else:
+            found = self._problem.solve_block(weights, self._number, self._movable, self._pack.rows)
+        self._optimizer.step(self._theta, self._pack.pull_back(self._theta, found), self._rate)
 
 
 @torch.no_grad()
@@ -119,7 +129,7 @@ def _train_together(
     metered = problem
     run = _Step(metered, pack, optimizer, theta, rate)
     for step in range(span.start, span.stop):
-        run(order.examples(step), _schedule(recipe, step))
+        run(step, order.examples(step), _schedule(recipe, step))
         done = step + 1
         if observer is None or (done % observer.every and done != span.stop):
             continue

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lowdim_bench.kernels import optimizers as kernels
-from lowdim_bench.specs.task import Adam, Optimizer, Sgd
+from lowdim_bench.specs.task import Adam, AlternatingLeastSquares, Optimizer, Sgd
 
 
 class PackOptimizer(ABC):
@@ -88,6 +88,24 @@ class PackSgd(PackOptimizer):
             self._velocity = self._velocity[rows]
 
 
+@final
+class PackRelaxation(PackOptimizer):
+    """Goes the share `rate` of the way to what it is given: all of it at rate 1."""
+
+    def step(self, theta: Tensor, gradient: Tensor, rate: Tensor) -> None:
+        """`gradient` (P, K) is where to go, the solution of a block, and no gradient."""
+        theta.lerp_(gradient, rate)
+
+    def keep(self, rows: Tensor) -> None:
+        return
+
+
 def build_optimizer(spec: Optimizer, theta: Tensor) -> PackOptimizer:
     """The optimizer of a recipe for theta (P, K)."""
-    return PackAdam(spec, theta) if isinstance(spec, Adam) else PackSgd(spec, theta)
+    match spec:
+        case Adam():
+            return PackAdam(spec, theta)
+        case Sgd():
+            return PackSgd(spec, theta)
+        case AlternatingLeastSquares():
+            return PackRelaxation()

@@ -14,9 +14,10 @@ rows sooner than this is not worth a recording."""
 class Player:
     """Runs a step that reads and writes the same tensors every time; on CUDA, from a recording (CUDA graph) after a while."""
 
-    def __init__(self, step: Callable[[], None], device: torch.device) -> None:
+    def __init__(self, step: Callable[[], None], device: torch.device, *, recorded: bool = True) -> None:
+        """`recorded`: whether a recording of one step stands for all of them."""
         self._step = step
-        self._cuda = device.type == "cuda"
+        self._cuda = device.type == "cuda" and recorded
         self._ran = 0
         self._graph: torch.cuda.CUDAGraph | None = None
 

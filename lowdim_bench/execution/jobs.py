@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from lowdim_bench.records import Trial, TrialResult
 from lowdim_bench.specs import Task
@@ -59,11 +59,12 @@ class Finished:
     """A job that will not run again: results in the order of its trials, or the error that ended it.
 
     A pack that was halved on the way comes back as one of these for each part. A trial that was given up since its worker
-    died, ran out of memory or was too slow each time is a result with status "failed".
+    died, ran out of memory or was too slow each time is a `TrialResult` with status "failed".
     """
 
     job: Job
-    results: tuple[TrialResult, ...]
+    results: tuple[Any, ...]
+    """As `Answer` has them."""
     error: str | None
     attempts: int
     certificates: Mapping[str, bytes] = field(default_factory=dict)

@@ -21,6 +21,12 @@ _MEMINFO = Path("/proc/meminfo")
 _GROUP = Path("/sys/fs/cgroup")
 
 
+def fitting(taken: float | None, free: float | None) -> int:
+    """How many trials to train at once, where each was measured to take so many bytes and so many are free; None where that is
+    not known."""
+    return FIRST if taken is None or free is None else max(1, int(SHARE * free / taken))
+
+
 class PackMemory:
     """Measures packs and cuts the next ones to size. Knows nothing of a sweep before its first pack.
 
@@ -53,10 +59,7 @@ class PackMemory:
             self._bytes[key] = max(self._bytes.get(key, 0.0), taken / count)
 
     def _fitting(self, key: object) -> int:
-        if key not in self._bytes:
-            return FIRST
-        free = self._free()
-        return FIRST if free is None else max(1, int(SHARE * free / self._bytes[key]))
+        return fitting(self._bytes.get(key), self._free() if key in self._bytes else None)
 
     def _beside(self, each: float) -> int:
         """How many processes of so many bytes each fit beside this one."""

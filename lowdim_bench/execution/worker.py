@@ -15,7 +15,7 @@ import numpy as np
 from lowdim_bench import __version__
 from lowdim_bench.errors import UserError
 from lowdim_bench.execution.memory import PackMemory
-from lowdim_bench.records import Trial, TrialResult
+from lowdim_bench.records import Trial
 from lowdim_bench.specs import Task
 
 Arrays = Mapping[str, np.ndarray]
@@ -40,7 +40,8 @@ def build_problem(task: Task, arrays: Arrays, device: str) -> Any:
 class Answer:
     """What running some trials gave."""
 
-    results: Sequence[TrialResult]
+    results: Sequence[Any]
+    """Of `run_pack` each a `TrialResult`; of other work whatever has the `trial` that it is of."""
     certificates: Mapping[str, bytes] = field(default_factory=dict)
     """By SHA-256, as the results name them."""
 
@@ -103,7 +104,7 @@ class Worker:
         problem = self._problem(task, arrays)
         # A stored basis grows with k, so what small k took says nothing of large ones.
         key = task.digest, str(method), max((trial.k for trial in trials), default=0).bit_length()
-        results: list[TrialResult] = []
+        results: list[Any] = []
         certificates: dict[str, bytes] = {}
         for pack in self._memory.slices(key, trials, self._work.memory_beside(method)):
             with self._memory.measured(key, len(pack)):

@@ -50,6 +50,8 @@ def encode(subspace: Parametrization) -> tuple[OperatorRecipe, dict[str, Tensor]
     """The recipe and the tensors of a subspace. Raises `MethodFailure` for an operator that is not the project's own."""
     if type(subspace) is not AffineSubspace:
         raise MethodFailure(f"it made a {type(subspace).__name__}; only an AffineSubspace can leave its process")
+    if subspace.rows is not None:
+        raise MethodFailure("it chose rows of a least-squares problem; only the project's own methods can")
     operator = subspace.operator
     tensors = {"offset": subspace.offset, "start": subspace.start}
     match operator:

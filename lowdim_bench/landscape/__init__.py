@@ -3,9 +3,15 @@
 from lowdim_bench.landscape.curvature import Curvature
 from lowdim_bench.landscape.diagnosis import Diagnosis, Finding, diagnose, widened
 from lowdim_bench.landscape.functions import Disagreement, cosine, disagreement, kernel_distance, tangent_kernel
-from lowdim_bench.landscape.initialization import Goldilocks, TransientChaos, goldilocks, transient_chaos
+from lowdim_bench.landscape.initialization import (
+    Goldilocks,
+    TransientChaos,
+    goldilocks,
+    normalized_chaos,
+    transient_chaos,
+)
 from lowdim_bench.landscape.paths import Average, Curve, LinearPath, average, bezier_curve, linear_path, wedge
-from lowdim_bench.landscape.prediction import Landscape, Prediction, predict
+from lowdim_bench.landscape.prediction import Landscape, Prediction, predict, recorded
 from lowdim_bench.landscape.symmetry import Alignment, Embedding, Merged, align, embed, merge_duplicates
 
 __all__ = [
@@ -34,7 +40,9 @@ __all__ = [
     "kernel_distance",
     "linear_path",
     "merge_duplicates",
+    "normalized_chaos",
     "predict",
+    "recorded",
     "tangent_kernel",
     "transient_chaos",
     "wedge",

@@ -24,7 +24,7 @@ from lowdim_bench.problems import Problem
 from lowdim_bench.problems.classification import ClassificationProblem
 from lowdim_bench.seeds import derive
 from lowdim_bench.specs import Task
-from lowdim_bench.specs.problem import Classification, MlpNetwork, QuadraticNetwork
+from lowdim_bench.specs.problem import Classification, ConvNetwork, MlpNetwork, Network, QuadraticNetwork
 
 _LATE = CHECKPOINTS // 4
 """Checkpoints that are averaged."""
@@ -81,13 +81,20 @@ class Diagnosis:
 def widened(task: Task) -> Task | None:
     """The task with one neuron more in its first hidden layer; None where that is not defined."""
     spec = task.problem
-    if isinstance(spec, Classification) and isinstance(spec.network, MlpNetwork) and spec.network.hidden:
-        first, *others = spec.network.hidden
-        network = spec.network.model_copy(update={"hidden": (first + 1, *others)})
+    if isinstance(spec, Classification) and (layers := _plain_layers(spec.network)):
+        name, (first, *others) = layers
+        network = spec.network.model_copy(update={name: (first + 1, *others)})
         return task.model_copy(update={"problem": spec.model_copy(update={"network": network})})
     if isinstance(spec, QuadraticNetwork) and spec.quadratic_layers == 1:
         return task.model_copy(update={"problem": spec.model_copy(update={"hidden": spec.hidden + 1})})
     return None
+
+
+def _plain_layers(network: Network) -> tuple[str, tuple[int, ...]] | None:
+    """Which field of a network of hidden layers one after the other holds their widths, and these; None of others."""
+    if isinstance(network, MlpNetwork) and network.hidden:
+        return "hidden", network.hidden
+    return ("channels", network.channels) if isinstance(network, ConvNetwork) else None
 
 
 def diagnose(
@@ -255,10 +262,13 @@ def _together(task: Task, problem: Problem, ends: Tensor) -> Values:
 
 
 def _signals(task: Task) -> Values:
-    """Of fully connected ReLU networks, whose weights start with a variance of 1 / fan-in and whose biases with zero."""
-    if not (isinstance(task.problem, Classification) and isinstance(task.problem.network, MlpNetwork)):
+    """Of plain ReLU networks, whose weights start with a variance of 1 / fan-in and whose biases with zero; pooling and the
+    borders of images are left aside."""
+    spec = task.problem
+    if not (isinstance(spec, Classification) and isinstance(spec.network, MlpNetwork | ConvNetwork)):
         return {}
-    found = initialization.transient_chaos("relu", 1.0)
+    normalized = spec.normalizes_batches
+    found = initialization.normalized_chaos("relu") if normalized else initialization.transient_chaos("relu", 1.0)
     return {"q* at initialization": found.q_star, "chi_1 at initialization": found.chi_1}
 
 

@@ -44,23 +44,28 @@ def tangent_kernel(problem: ClassificationProblem, weights: Tensor, examples: in
     """The empirical neural tangent kernel (n, n), float64, at weights (D,), summed over logits, on the first `examples`
     training examples, or on all where they are fewer.
 
-    One backward pass for each example and class. Each example's logits are its own: nothing is normalized over a batch.
+    One backward pass for each example and class. Each example's logits are its own: where batches are normalized, at the
+    statistics of the training set, which are held fixed.
     """
     inputs = problem.inputs[:examples]
+    statistics = problem.network.statistics(weights.unsqueeze(0), problem.inputs)
     kernel = np.zeros((len(inputs), len(inputs)))
     for label in range(
         int(problem.labels.max()) + 1
     ):  # one class at a time: all at once would be (n, classes, D) numbers
-        slopes = torch.stack([_slope(problem, weights, example, label) for example in inputs]).double()
+        slopes = torch.stack([_slope(problem, weights, statistics, example, label) for example in inputs]).double()
         kernel += (slopes @ slopes.T).cpu().numpy()
     return kernel
 
 
-def _slope(problem: ClassificationProblem, weights: Tensor, example: Tensor, label: int) -> Tensor:
+def _slope(
+    problem: ClassificationProblem, weights: Tensor, statistics: Tensor | None, example: Tensor, label: int
+) -> Tensor:
     """The gradient (D,) of an example's logit of a class."""
     with torch.enable_grad():
         point = weights.detach().unsqueeze(0).requires_grad_()
-        logits = problem.network.forward(problem.network.split(point), example.view(1, 1, *example.shape))
+        parts = problem.network.split(point)
+        logits = problem.network.evaluate(parts, example.view(1, 1, *example.shape), statistics)
         return torch.autograd.grad(logits[0, 0, label], point)[0][0]
 
 

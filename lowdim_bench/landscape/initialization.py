@@ -10,6 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.polynomial import hermite_e
 from numpy.typing import NDArray
+from scipy.integrate import quad
+from scipy.stats import norm
 from torch import Tensor
 
 from lowdim_bench.landscape.curvature import Curvature
@@ -81,6 +83,23 @@ def transient_chaos(activation: Activation, weight_variance: float, bias_varianc
     at = min(max(q, _SMALL), 1e12)
     chi = weight_variance * float(masses @ slope(math.sqrt(at) * nodes) ** 2)
     return TransientChaos(0.0 if q < _SMALL else q, chi)
+
+
+def normalized_chaos(activation: Activation) -> TransientChaos:
+    """q* and chi_1 where each layer's pre-activations are normalized over a large batch, to mean 0 and variance 1: q* is 1, and
+    chi_1 = E[phi'(z)^2] / Var[phi(z)], whatever the variance of the weights (Yang et al. 2019, arXiv 1902.08129).
+
+    The batch's own pre-activations are taken to be uncorrelated, as depth makes them: it takes Var[phi(z)] of each channel.
+    For ReLU it is pi / (pi - 1): such networks are chaotic.
+    """
+    phi, slope = _FUNCTIONS[activation]
+
+    def mean(function: Callable[[Floats], Floats]) -> float:
+        """Adaptive, in two halves: a kink at 0 would cost a quadrature of fixed nodes its accuracy."""
+        halves = ((-12, 0), (0, 12))
+        return sum(quad(lambda z: float(function(np.array([z]))[0]) * norm.pdf(z), *half)[0] for half in halves)
+
+    return TransientChaos(1.0, mean(lambda z: slope(z) ** 2) / (mean(lambda z: phi(z) ** 2) - mean(phi) ** 2))
 
 
 def goldilocks(

@@ -1,7 +1,7 @@
 """The loss between trained weights: on straight lines, on trained curves, and at averages.
 
-Losses and errors are those of the full training set. No network here keeps statistics of batches (residual networks have group
-normalization), so there is nothing to estimate anew at the points of a path. All vectors are flat, (D,).
+Losses and errors are those of the full training set. Where batches are normalized, statistics are taken anew at every point, as
+in every evaluation: they are a function of the weights. All vectors are flat, (D,).
 """
 
 from __future__ import annotations

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from lowdim_bench import theory
-from lowdim_bench.engine import Span, train
 from lowdim_bench.errors import UserError
 from lowdim_bench.landscape.curvature import Curvature
-from lowdim_bench.parametrizations import AffineSubspace
-from lowdim_bench.problems import Ledger, MeteredProblem, Problem
+from lowdim_bench.landscape.training import full_training
+from lowdim_bench.problems import Problem
+from lowdim_bench.records import PredictedThreshold, Predictions, Spread
 from lowdim_bench.seeds import derive
 from lowdim_bench.specs import Task
 
@@ -82,6 +82,22 @@ class Landscape:
         return said
 
 
+def recorded(found: Landscape) -> Predictions:
+    """Predictions as they are kept beside measured thresholds."""
+    return Predictions(
+        thresholds=tuple(
+            PredictedThreshold(
+                target=one.target,
+                formula=Spread.of(one.formula),
+                equivalent=Spread.of(one.equivalent),
+                simulated=Spread.of(one.simulated),
+            )
+            for one in found.predictions
+        ),
+        conditions=tuple(found.conditions),
+    )
+
+
 def predict(
     task: Task, problem: Problem, replicates: Sequence[int], progress: Callable[[int, int], None] | None = None
 ) -> Landscape:
@@ -96,7 +112,7 @@ def predict(
         )
     exact = task.problem.kind == "quadratic_well"
     starts = torch.stack([problem.initial(replicate) for replicate in replicates])
-    ends = torch.zeros_like(starts) if exact else _trained(task, problem, replicates, starts)
+    ends = torch.zeros_like(starts) if exact else full_training(task, problem, replicates).ends
     at_start, at_end = (problem.train_metrics(weights).loss.tolist() for weights in (starts, ends))
     pieces = []
     for place, replicate in enumerate(replicates):
@@ -158,13 +174,3 @@ def _one(task: Task, problem: Problem, replicate: int, ends: tuple[Tensor, Tenso
             )
         )
     return _Piece(float(np.linalg.norm(displacement)), minimum + energy.total, curvature.negative_share(), thresholds)
-
-
-def _trained(task: Task, problem: Problem, replicates: Sequence[int], starts: Tensor) -> Tensor:
-    """Where full training ends, (len(replicates), D)."""
-    metered = MeteredProblem(problem, replicates, [Ledger() for _ in replicates])
-    recipe = task.full_training
-    rate = recipe.learning_rate.at(problem.full_dimension)
-    spaces = [AffineSubspace.full_space(start) for start in starts]
-    ended = train(metered, spaces, recipe, [rate] * len(spaces), Span(0, recipe.steps))
-    return torch.stack([space.map(theta) for space, theta in zip(spaces, ended, strict=True)])

@@ -1,14 +1,15 @@
 """What permuting, splitting and merging hidden neurons does to a loss.
 
-For networks whose blocks say along which axes the neurons of each hidden layer lie: fully connected ones and those of quadratic
-units. A neuron's incoming weights lie along the last axis of a block, its outgoing ones along the first of two. All vectors are
-flat, (D,). Whatever should leave the loss alone is checked to do so: `SymmetryError` says that it did not.
+For networks whose blocks say along which axes the neurons of each hidden layer lie: fully connected ones, plain convolutional
+ones, whose neurons are channels, and those of quadratic units. A neuron's outgoing weights lie along the first axis of a dense
+block and along the second of a kernel; everything else is incoming, and so are the scale and shift of its normalization. All
+vectors are flat, (D,). Whatever should leave the loss alone is checked to do so: `SymmetryError` says that it did not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from lowdim_bench.errors import LowdimError, UserError
 from lowdim_bench.landscape.curvature import EXACT_DIMENSION, Curvature
-from lowdim_bench.problems import Block, Problem
+from lowdim_bench.problems import Block, Problem, neuron_counts
 
 _LOSS_TOLERANCE = 1e-5
 """By how much rounding may change a loss, as a share of one plus itself."""
@@ -69,13 +70,13 @@ class Merged:
 
 def hidden_layers(blocks: Sequence[Block]) -> dict[int, int]:
     """The number of neurons of each hidden layer. Raises `UserError` where the blocks do not say where neurons lie."""
-    if any(len(block.neurons) != len(block.shape) for block in blocks):
+    try:
+        return neuron_counts(blocks)
+    except ValueError:
         raise UserError(
-            "Neurons can be permuted, split and merged where a network says along which axes they lie: mlp and "
+            "Neurons can be permuted, split and merged where a network says along which axes they lie: mlp, convnet and "
             "quadratic_network do. Choose a task with one of these."
-        )
-    pairs = {layer: size for block in blocks for layer, size in zip(block.neurons, block.shape, strict=True)}
-    return dict(sorted((one, size) for one, size in pairs.items() if one is not None))
+        ) from None
 
 
 def align(problem: Problem, fixed: Tensor, moving: Tensor) -> tuple[Tensor, Alignment]:
@@ -85,20 +86,20 @@ def align(problem: Problem, fixed: Tensor, moving: Tensor) -> tuple[Tensor, Alig
     Returns the permuted weights (D,). Raises `UserError` where neurons are not known, and `SymmetryError` where the permuted
     network has another loss.
     """
-    layers = hidden_layers(problem.blocks)
-    target, parts = _parts(problem.blocks, fixed), _parts(problem.blocks, moving)
+    layers, blocks = hidden_layers(problem.blocks), _by_neuron(problem.blocks)
+    target, parts = _parts(blocks, fixed), _parts(blocks, moving)
     orders = {layer: np.arange(size) for layer, size in layers.items()}
     for _ in range(_SWEEPS):
         settled = True
         for layer in layers:
-            alike = _likeness(problem.blocks, target, parts, layer)
+            alike = _likeness(blocks, target, parts, layer)
             order = linear_sum_assignment(alike, maximize=True)[1]
             gain = alike[np.arange(len(order)), order].sum() - np.trace(alike)
             if gain <= 1e-9 * np.abs(alike).max() * len(order):  # a tie would go round for ever
                 continue
             settled = False
             orders[layer] = orders[layer][order]
-            parts = _permuted(problem.blocks, parts, layer, order)
+            parts = _permuted(blocks, parts, layer, order)
         if settled:
             break
     aligned = _joined(parts, moving)
@@ -114,7 +115,8 @@ def align(problem: Problem, fixed: Tensor, moving: Tensor) -> tuple[Tensor, Alig
 def permute(problem: Problem, weights: Tensor, layer: int, order: np.ndarray) -> Tensor:
     """The same function with the neurons of a hidden layer in another order: new neuron i is old neuron order[i]."""
     hidden_layers(problem.blocks)
-    return _joined(_permuted(problem.blocks, _parts(problem.blocks, weights), layer, order), weights)
+    blocks = _by_neuron(problem.blocks)
+    return _joined(_permuted(blocks, _parts(blocks, weights), layer, order), weights)
 
 
 def split_neuron(
@@ -131,8 +133,8 @@ def split_neuron(
         raise ValueError(
             f"the wide network has {wider} neurons by layer; one more in layer {layer} of {sizes} is asked"
         )
-    made = []
-    for block, part in zip(narrow.blocks, _parts(narrow.blocks, weights), strict=True):
+    made, blocks = [], _by_neuron(narrow.blocks)
+    for block, part in zip(blocks, _parts(blocks, weights), strict=True):
         grown = part
         for axis in _axes(block, layer):
             here, again = np.take(grown, [neuron], axis), np.take(grown, [neuron], axis)
@@ -149,7 +151,9 @@ def split_neuron(
 def embed(narrow: Problem, wide: Problem, weights: Tensor, layer: int = 0, share: float = 0.5) -> Embedding:
     """Split the neuron of `layer` with the largest product of incoming and outgoing norm, and look at the point of the wider
     network. Raises as `split_neuron` does."""
-    incoming, outgoing = _incoming(narrow.blocks, weights, layer), _outgoing_weights(narrow.blocks, weights, layer)
+    hidden_layers(narrow.blocks)
+    blocks = _by_neuron(narrow.blocks)
+    incoming, outgoing = _incoming(blocks, weights, layer), _outgoing_weights(blocks, weights, layer)
     neuron = int(np.argmax(np.linalg.norm(incoming, axis=1) * np.linalg.norm(outgoing, axis=1)))
     split = split_neuron(narrow, wide, weights, layer, neuron, share)
     return Embedding(
@@ -169,19 +173,19 @@ def merge_duplicates(problem: Problem, weights: Tensor, tolerance: float = 0.0) 
     weights (D,), of the same network. Raises `UserError` where neurons are not known, and `SymmetryError` where the tolerance
     is zero and the loss another.
     """
-    layers, merged, distinct = hidden_layers(problem.blocks), weights.clone(), 0
+    layers, blocks, merged, distinct = hidden_layers(problem.blocks), _by_neuron(problem.blocks), weights.clone(), 0
     for layer in layers:
-        incoming = _incoming(problem.blocks, merged, layer)
+        incoming = _incoming(blocks, merged, layer)
         owner = _owners(incoming, tolerance)
-        parts = _parts(problem.blocks, merged)
-        for block, part in zip(problem.blocks, parts, strict=True):
+        parts = _parts(blocks, merged)
+        for block, part in zip(blocks, parts, strict=True):
             for axis in _axes(block, layer):
                 if _outgoing(block, axis):
                     collected = np.zeros_like(part)
-                    np.add.at(collected, owner, part)
+                    np.add.at(np.moveaxis(collected, axis, 0), owner, np.moveaxis(part, axis, 0))
                     part[:] = collected
         merged = _joined(parts, weights)
-        distinct += int((np.linalg.norm(_outgoing_weights(problem.blocks, merged, layer), axis=1) > 0).sum())
+        distinct += int((np.linalg.norm(_outgoing_weights(blocks, merged, layer), axis=1) > 0).sum())
     if tolerance == 0:
         change = _same_loss(problem, weights, problem, merged)
     else:
@@ -252,8 +256,23 @@ def _axes(block: Block, layer: int) -> list[int]:
     return [axis for axis, one in enumerate(block.neurons) if one == layer]
 
 
+def _by_neuron(blocks: Sequence[Block]) -> list[Block]:
+    """The same blocks with an axis for neurons alone: what each of them has of a longer one gets an axis of its own."""
+    counts, made = neuron_counts(blocks), []
+    for block in blocks:
+        shape: list[int] = []
+        neurons: list[int | None] = []
+        for size, layer in zip(block.shape, block.neurons, strict=True):
+            count = size if layer is None else counts[layer]
+            shape += [count] if count == size else [count, size // count]
+            neurons += [layer] if count == size else [layer, None]
+        made.append(replace(block, shape=tuple(shape), neurons=tuple(neurons)))
+    return made
+
+
 def _outgoing(block: Block, axis: int) -> bool:
-    return len(block.shape) == 2 and axis == 0
+    """Whether outgoing weights of neurons lie along an axis: the inputs of a dense layer or, of a kernel, the second axis."""
+    return len(block.shape) > 1 and axis == (len(block.shape) == 4)
 
 
 def _incoming(blocks: Sequence[Block], weights: Tensor, layer: int) -> np.ndarray:

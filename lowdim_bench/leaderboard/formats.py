@@ -7,7 +7,8 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from lowdim_bench.leaderboard.rows import Board, Row, label
+from lowdim_bench.leaderboard.rows import Board, Row, label, plain
+from lowdim_bench.records import Spread
 
 COLUMNS = (
     "rank", "method", "k*", "95 % interval", "D/k*", "hits/n", "side bits", "prep. gradients", "prep. FLOPs", "track",
@@ -47,6 +48,24 @@ def rank_text(row: Row) -> str:
     if row.rank is None:
         return "-"
     return f"{row.rank}" + (f" ({row.rank_low}..{row.rank_high})" if row.rank_low != row.rank_high else "")
+
+
+def predicted_text(row: Row) -> str:
+    """What the curvature of the loss predicts of the ranked target, and how far that holds; empty where nobody asked."""
+    if row.predictions is None:
+        return ""
+    found = next((one for one in row.predictions.thresholds if one.target == row.target), None)
+    kinds = () if found is None else (
+        ("deterministic equivalent", found.equivalent), ("exact simulation", found.simulated), ("width formula", found.formula)
+    )  # fmt: skip
+    said = "; ".join(f"{name} {_spread(values)}" for name, values in kinds if values is not None)
+    return plain(f"predicted k*: {said or 'none'}. {' '.join(row.predictions.conditions)}")
+
+
+def _spread(one: Spread) -> str:
+    """Median, and the range where there is one."""
+    same = one.n == 1 or round(one.low) == round(one.high)
+    return f"{one.median:,.0f}" + (f" (n = {one.n})" if same else f" ({one.low:,.0f}..{one.high:,.0f}, n = {one.n})")
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,7 @@ def _row(one: Measured, ratios: FloatArray | None, attempts: int) -> Row:
         code_cpu_seconds=max((r.submitted_code.cpu_seconds for r in sweep.results if r.submitted_code), default=None),
         sequential_steps=pixels.sequential_steps if pixels else None,
         multiply_accumulates=pixels.multiply_accumulates if pixels else None,
+        **_solved(sweep, ranked.target),
         seconds=sum(result.seconds for result in sweep.results),
         verified=sweep.verified,
         run_id=sweep.run_id,
@@ -131,8 +133,18 @@ def _row(one: Measured, ratios: FloatArray | None, attempts: int) -> Row:
         trainings=len(sweep.results),
         failed_trials=sum(result.status == "failed" for result in sweep.results),
         ladder=ladder,
+        predictions=sweep.predictions,
         futility=futility.report(sweep.results),
     )
+
+
+def _solved(sweep: StoredSweep, target: str) -> dict[str, Any]:
+    """What trainings by least squares took that reached the target; nothing where there are none."""
+    reached = [result for result in sweep.results if result.training.rows and result.reached(target)]
+    if not reached:
+        return {}
+    rows, seconds = zip(*((result.training.rows, result.seconds) for result in reached), strict=True)
+    return {"solved_rows": int(median(rows)), "solved_seconds": median(seconds)}
 
 
 def _progress(sweep: StoredSweep) -> Progress:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from lowdim_bench.futility import FutilityReport
-from lowdim_bench.records import Estimate
+from lowdim_bench.records import Estimate, Predictions
 from lowdim_bench.specs import Spec
 from lowdim_bench.tracking.dossier import Verified
 
@@ -86,10 +86,17 @@ class Row(Spec):
         default=None,
         description="multiplications with a weight for one example; a shared weight as often as it is used",
     )
+    solved_rows: int | None = Field(
+        default=None,
+        description="rows of the least-squares problems of a training that reached the target, their median; None for others",
+    )
+    solved_seconds: float | None = Field(default=None, description="worker time of such a training, the median")
     seconds: float = Field(description="worker time of all trials on record")
     verified: Verified = Field(default="not yet", description="by `lowdim-bench verify`; stale: the run changed since")
     run_id: str
     ladder: tuple[Estimate, ...]
+    predictions: Predictions | None = None
+    """What the curvature of the loss predicts for random subspaces, where `lowdim-bench predict` was run."""
     futility: FutilityReport | None
     """None where no run was called futile."""
 

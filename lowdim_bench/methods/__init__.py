@@ -34,6 +34,9 @@ __all__ = [
 METHODS = {
     "bias_only": "bias_only:BiasOnly",
     "burn_in_subspace": "burn_in_subspace:BurnInSubspace",
+    "cp_als": "cp_als:CpByLeastSquares",
+    "cp_leverage": "cp_leverage:CpByLeverage",
+    "cp_uniform": "cp_uniform:CpByUniformRows",
     "data_diet_imp": "data_diet_imp:DataDietImp",
     "dense": "dense:Dense",
     "erk_mask": "erk_mask:ErkMask",
@@ -51,6 +54,7 @@ METHODS = {
     "nola": "nola:RandomBasisAdaptation",
     "normalization_only": "normalization_only:NormalizationOnly",
     "one_shot_magnitude": "one_shot_magnitude:OneShotMagnitude",
+    "random_bases": "random_bases:RandomBasesDescent",
     "random_mask": "random_mask:RandomMask",
     "random_subspace": "random_subspace:RandomSubspace",
     "rigl_mask": "rigl_mask:RiglMask",

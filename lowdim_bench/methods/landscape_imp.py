@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from lowdim_bench.errors import MethodFailure
 from lowdim_bench.methods.base import Method, Preparation, Setting, Train
 from lowdim_bench.methods.pruning import largest, members
 from lowdim_bench.parametrizations import AffineSubspace, Coordinates
@@ -70,7 +71,7 @@ def spectrum(setting: Setting, weights: Tensor, kept: Coordinates, examples: int
     """Eigenvalues (m,) of the Hessian among the kept coordinates, and the share (m,) of the spectrum that each stands for.
 
     Stochastic Lanczos quadrature from one random vector, with full reorthogonalization; float64, on the CPU. Each of its steps
-    costs two gradients.
+    costs two gradients. Raises `MethodFailure` where curvature is not finite, as where a training has run away.
     """
     some = setting.problem.batch_order(examples).examples(0)
     generator = torch.Generator().manual_seed(setting.seed)
@@ -82,12 +83,17 @@ def spectrum(setting: Setting, weights: Tensor, kept: Coordinates, examples: int
         full[kept.indices] = basis[-1].to(full)
         product = setting.problem.hessian_vector(weights.unsqueeze(0), full.unsqueeze(0), some)[0]
         image = product[kept.indices].double().cpu()
+        if not bool(image.isfinite().all()):
+            raise MethodFailure(
+                "the curvature at the end of a training in its preparation is not finite, so that training ran away; lower "
+                "learning_rate.value of full_training"
+            )
         diagonal.append(float(image @ basis[-1]))
         known = torch.stack(basis)
         for _ in range(2):
             image = image - known.T @ (known @ image)
         beside.append(float(image.norm()))
-        if beside[-1] < 1e-6 * max(map(abs, diagonal), default=1.0):  # the Krylov space is complete, in float32
+        if beside[-1] <= 1e-6 * max(map(abs, diagonal), default=1.0):  # the Krylov space is complete, in float32
             break
         basis.append(image / beside[-1])
     off = torch.tensor(beside[: len(diagonal) - 1], dtype=torch.float64)

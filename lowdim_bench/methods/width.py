@@ -27,7 +27,7 @@ class Width(DrawnMask):
         if any(len(block.neurons) != len(block.shape) for block in blocks):
             raise UserError(
                 "This method makes a network narrower, and the task's network does not say which parameters belong to which "
-                "neuron. Choose a task with an mlp, a quadratic network or a pixel_feed_forward network."
+                "neuron. Choose a task with an mlp, a convnet, a quadratic network or a pixel_feed_forward network."
             )
         return super().k_range(blocks)
 

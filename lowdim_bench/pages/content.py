@@ -13,7 +13,7 @@ from typing import Any
 from lowdim_bench import __version__
 from lowdim_bench.errors import UserError
 from lowdim_bench.leaderboard import Board, Measurements, Row, build_board
-from lowdim_bench.leaderboard.formats import interval_text, rank_text, threshold_text
+from lowdim_bench.leaderboard.formats import interval_text, predicted_text, rank_text, threshold_text
 from lowdim_bench.leaderboard.rows import plain
 from lowdim_bench.pages import drawn
 from lowdim_bench.pages.drawn import Shown
@@ -42,6 +42,8 @@ class SweepContent:
     interval: str
     rank: str
     """Its rank, with the interval of that."""
+    predicted: str
+    """What the curvature of the loss predicts, where somebody asked; else empty."""
     prospect: str
     """Of an unfinished sweep: the rank that it would have if it were stopped now; else empty."""
     shown: Sequence[Shown]
@@ -176,6 +178,7 @@ def _sweep(row: Row, sweep: StoredSweep, link: RunLink | None) -> SweepContent:
         threshold=threshold_text(row),
         interval=interval_text(row),
         rank=rank_text(row),
+        predicted=predicted_text(row),
         prospect=_prospect(row),
         shown=drawn.of_sweep(row, sweep),
         failures=_failures(sweep),

@@ -28,16 +28,26 @@ from lowdim_bench.parametrizations.operators import (
     SignedHash,
     SubsampledHadamard,
 )  # fmt: skip
+from lowdim_bench.parametrizations.redrawn import RedrawnBases
 
 __all__ = [
     "ADMITTED", "FACTOR_MAPS", "NESTED_OPERATORS", "RANDOM_OPERATORS", "AffineSubspace", "BasisAdapters", "Coordinates",
     "DenseBasis", "FactorMap", "FactoredWeights", "FullSpace", "LayerScaledSubspace", "LayeredHash", "LowRank",
-    "LowRankUpdate", "Map", "Operator", "Pack", "Parametrization", "SharedGaussian", "SignedHash", "SubsampledHadamard",
-    "TensorTrain", "VectorAdapters", "stack_starts",
+    "LowRankUpdate", "Map", "Operator", "Pack", "Parametrization", "RedrawnBases", "SharedGaussian", "SignedHash",
+    "SubsampledHadamard", "TensorTrain", "VectorAdapters", "stack_starts",
 ]  # fmt: skip
 
 ADMITTED: Mapping[type[Parametrization], tuple[type[Map], ...]] = {
-    AffineSubspace: (FullSpace, Coordinates, DenseBasis, LayeredHash, SharedGaussian, SignedHash, SubsampledHadamard),
+    AffineSubspace: (
+        FullSpace,
+        RedrawnBases,
+        Coordinates,
+        DenseBasis,
+        LayeredHash,
+        SharedGaussian,
+        SignedHash,
+        SubsampledHadamard,
+    ),
     FactoredWeights: tuple(FACTOR_MAPS.values()),
 }
 """Every parametrization with the maps that it may have: no other is trained, priced, certified or let out of a process."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lowdim_bench.parametrizations.base import Parametrization
 from lowdim_bench.parametrizations.operators import Coordinates, FullSpace, Operator
+from lowdim_bench.problems import RowSampling
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,6 @@ class AffineSubspace(Parametrization):
         return cls(torch.zeros_like(weights), FullSpace(len(weights)), weights)
 
     @classmethod
-    def masked(cls, weights: Tensor, kept: Coordinates) -> Self:
+    def masked(cls, weights: Tensor, kept: Coordinates, rows: RowSampling | None = None) -> Self:
         """The kept coordinates of weights (D,) trainable, all others exactly zero."""
-        return cls(torch.zeros_like(weights), kept, weights[kept.indices])
+        return cls(torch.zeros_like(weights), kept, weights[kept.indices], rows)

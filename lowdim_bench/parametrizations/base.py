@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lowdim_bench.parametrizations.maps import Map, PackedMap, pack, stack
+from lowdim_bench.problems import RowSampling
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Parametrization:
     operator: Map
     start: Tensor = field(default_factory=lambda: torch.empty(0))
     """(k,) float32: where theta starts; zeros unless given."""
+    rows: RowSampling | None = None
+    """Which rows a training by least squares solves at each step; None stands for all."""
 
     def __post_init__(self) -> None:
         if not self.start.numel():
@@ -64,6 +67,8 @@ class Pack:
     offset: Tensor | None
     """(P, D), or None where all offsets are zero."""
     operator: PackedMap
+    rows: tuple[RowSampling | None, ...]
+    """Of every row, which rows its least-squares problems have."""
 
     @classmethod
     def of(cls, parametrizations: Sequence[Parametrization]) -> Self:
@@ -73,6 +78,7 @@ class Pack:
             dimensions=tuple(one.k for one in parametrizations),
             offset=stack(offsets) if any(bool(offset.any()) for offset in offsets) else None,
             operator=pack([one.operator for one in parametrizations]),
+            rows=tuple(one.rows for one in parametrizations),
         )
 
     def map(self, theta: Tensor, out: Tensor | None = None) -> Tensor:
@@ -83,12 +89,17 @@ class Pack:
         """The gradient with respect to theta, (P, K), from the one with respect to the weights w(theta), (P, D)."""
         return self.operator.pull_back(theta, gradient)
 
+    def begin(self, step: int) -> None:
+        """Get ready for a step of a training, by its number in the recipe."""
+        self.operator.begin(step)
+
     def keep(self, rows: Tensor) -> Pack:
         """The pack of some rows: `rows` holds their indices, on the CPU."""
         return Pack(
             dimensions=tuple(self.dimensions[int(row)] for row in rows),
             offset=None if self.offset is None else self.offset[rows.to(self.offset.device)],
             operator=self.operator.keep(rows),
+            rows=tuple(self.rows[int(row)] for row in rows),
         )
 
 

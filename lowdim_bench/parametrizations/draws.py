@@ -14,7 +14,7 @@ from torch import Tensor
 from lowdim_bench.parametrizations.factored import FactorMap
 from lowdim_bench.parametrizations.maps import Map
 from lowdim_bench.parametrizations.operators import RANDOM_OPERATORS, Coordinates, LayeredHash, Operator
-from lowdim_bench.problems import Block, Origin
+from lowdim_bench.problems import Block, Origin, neuron_counts
 
 SYNAPTIC_FLOW_ROUNDS = 100
 """Of SynFlow; as many as in the authors' code."""
@@ -185,15 +185,14 @@ def _layer(block: Block) -> str:
 def _first_neurons(k: int, origin: Origin) -> Tensor:
     """Parameters in the order in which they come in as all hidden layers are widened in proportion: one comes in with the last
     of the neurons that it belongs to. What belongs to no neuron is there from the start."""
-    due = []
+    due, counts = [], neuron_counts(origin.blocks)
     for block in origin.blocks:
-        if len(block.neurons) != len(block.shape):
-            raise ValueError(f"{block.name} does not say which of its parameters belong to which neuron")
         share = torch.zeros(block.shape, dtype=torch.float64)
         for axis, layer in enumerate(block.neurons):
             if layer is not None:
-                size = block.shape[axis]
+                size = counts[layer]
                 along = torch.arange(1, size + 1, dtype=torch.float64) / size
+                along = along.repeat_interleave(block.shape[axis] // size)
                 share = torch.maximum(share, along.view([-1 if one == axis else 1 for one in range(len(block.shape))]))
         due.append(share.flatten())
     return torch.cat(due).sort(stable=True).indices[:k]

@@ -41,6 +41,13 @@ class Map(ABC):
 class PackedMap(ABC):
     """P maps side by side; theta is (P, K), K the largest k, zero beyond each trial's own k."""
 
+    constant: ClassVar[bool] = True
+    """Whether every step of a training is alike, so that a recording of one stands for all."""
+
+    def begin(self, step: int) -> None:
+        """Is told of each step of a training, by its number in the recipe, before that is taken."""
+        return
+
     @abstractmethod
     def forward(self, theta: Tensor, offset: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """offset + M(theta): (P, K) and (P, D) to (P, D).

@@ -12,6 +12,7 @@ from torch import Tensor
 from lowdim_bench.errors import MethodFailure
 from lowdim_bench.problems.networks import Block
 from lowdim_bench.problems.origin import Origin
+from lowdim_bench.problems.row_sampling import RowSampling
 from lowdim_bench.seeds import derive
 from lowdim_bench.specs import Target, Task
 
@@ -29,6 +30,18 @@ class Metrics:
             return float(self.loss[row])
         assert self.accuracy is not None
         return float(self.accuracy[row])
+
+
+@dataclass(frozen=True)
+class Solution:
+    """One block of P parameter vectors solved for."""
+
+    weights: Tensor
+    """(P, D), with the block's free numbers at the least-squares solution."""
+    rows: Sequence[int]
+    """Of each least-squares problem (P,)."""
+    examples: Sequence[int]
+    """How many examples each looked at, (P,)."""
 
 
 class Problem(ABC):
@@ -53,9 +66,31 @@ class Problem(ABC):
     def loss_and_gradient(self, weights: Tensor, examples: Tensor | None) -> tuple[Tensor, Tensor]:
         """Loss (P,) and gradient (P, D) at weights (P, D), on the examples (P, B) of each row, or on all for None."""
 
+    def solve_block(
+        self, weights: Tensor, step: int, movable: Tensor, samplings: Sequence[RowSampling | None]
+    ) -> Solution:
+        """Minimize the loss over the movable (P, D) numbers of one block, all others fixed; `step` says which block is due.
+
+        `samplings` (P,) choose the rows of each least-squares problem; None stands for all. Raises `MethodFailure` where the
+        loss is not quadratic in each block.
+        """
+        raise MethodFailure("it asked for a block to be solved, but this problem's loss is not quadratic in its blocks")
+
     @abstractmethod
     def train_metrics(self, weights: Tensor) -> Metrics:
         """Metrics on the full training set at weights (P, D)."""
+
+    @property
+    def part_sizes(self) -> tuple[int, ...]:
+        """Examples in each of the parts that a point can be measured in; one part, unless a pass over all takes long."""
+        return (self.example_count or 1,)
+
+    def part_metrics(self, weights: Tensor, part: int) -> Metrics:
+        """Metrics at weights (P, D) on one of the parts, by number. Averaged over the parts they are those of `train_metrics`,
+        up to rounding."""
+        assert part == 0
+        assert len(self.part_sizes) == 1
+        return self.train_metrics(weights)
 
     @abstractmethod
     def test_accuracy(self, weights: Tensor) -> Tensor | None:

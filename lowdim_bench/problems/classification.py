@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import final
 
 import numpy as np
@@ -16,6 +17,9 @@ from lowdim_bench.problems.networks import build_network
 from lowdim_bench.problems.networks.base import EVALUATION_EXAMPLES
 from lowdim_bench.specs import Task
 from lowdim_bench.specs.problem import Classification
+
+_MOST_PARTS = 64
+"""Of the training set: enough that a quarter of them is a fair sample, few enough that their losses are no burden to keep."""
 
 
 @final
@@ -46,6 +50,25 @@ class ClassificationProblem(Problem):
     def train_metrics(self, weights: Tensor) -> Metrics:
         return Metrics(*self.network.measure(weights, self.inputs, self.labels))
 
+    @property
+    def part_sizes(self) -> tuple[int, ...]:
+        if self.network.has_statistics:  # each part would take a pass over all of the data
+            return (len(self.labels),)
+        bounds = self._bounds()
+        return tuple(stop - start for start, stop in pairwise(bounds))
+
+    def part_metrics(self, weights: Tensor, part: int) -> Metrics:
+        if len(self.part_sizes) == 1:
+            return self.train_metrics(weights)
+        start, stop = self._bounds()[part : part + 2]
+        return Metrics(*self.network.measure(weights, self.inputs[start:stop], self.labels[start:stop]))
+
+    def _bounds(self) -> list[int]:
+        """Where parts of the training set begin, and its end."""
+        count = len(self.labels)
+        parts = min(max(1, count // EVALUATION_EXAMPLES), _MOST_PARTS)
+        return [count * part // parts for part in range(parts + 1)]
+
     def hessian_vector(self, weights: Tensor, vectors: Tensor, examples: Tensor | None) -> Tensor:
         return self.network.hessian_vector(weights, vectors, self.inputs, self.labels, examples)
 
@@ -56,14 +79,14 @@ class ClassificationProblem(Problem):
         return self.network.synaptic_flow(weights, self.inputs.shape[1:])
 
     def test_accuracy(self, weights: Tensor) -> Tensor:
-        return self.network.measure(weights, self._test_inputs, self._test_labels)[1]
+        return self.network.measure(weights, self._test_inputs, self._test_labels, self.inputs)[1]
 
     @torch.no_grad()
     def test_predictions(self, weights: Tensor) -> Tensor:
         """The most likely class (P, N) of every test example at weights (P, D), on the CPU."""
-        parts = self.network.split(weights)
-        chunks = self._test_inputs.split(EVALUATION_EXAMPLES)
-        return torch.cat([self.network.forward(parts, some.unsqueeze(0)).argmax(dim=2) for some in chunks], dim=1).cpu()
+        parts, statistics = self.network.split(weights), self.network.statistics(weights, self.inputs)
+        chunks = [some.unsqueeze(0) for some in self._test_inputs.split(EVALUATION_EXAMPLES)]
+        return torch.cat([self.network.evaluate(parts, some, statistics).argmax(dim=2) for some in chunks], dim=1).cpu()
 
 
 def _scale(inputs: np.ndarray) -> float:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import zipfile
-import zlib
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from lowdim_bench.errors import UserError
+from lowdim_bench.problems.files import read_arrays
 from lowdim_bench.problems.pixel_data import edge_connected_pixels
+from lowdim_bench.problems.tensors import load_tensor
+from lowdim_bench.problems.text_data import text_windows
 from lowdim_bench.specs import Task
-from lowdim_bench.specs.problem import ArraysData, Classification, Data, DigitsData, PixelLabelling, TorchvisionData
+from lowdim_bench.specs.problem import (
+    ArraysData,
+    Classification,
+    Data,
+    DigitsData,
+    NextCharacter,
+    PixelLabelling,
+    TorchvisionData,
+)
+from lowdim_bench.specs.tensors import TensorDecomposition
 
 Arrays = dict[str, np.ndarray]
 
@@ -25,6 +34,10 @@ def load_arrays(task: Task, data_root: Path) -> Arrays:
     Images come as N x channels x height x width, labels as int64. Downloads what torchvision can download. Raises
     `UserError` where data is missing, cannot be fetched, is not what its SHA-256 says, or does not fit together.
     """
+    if isinstance(task.problem, NextCharacter):
+        return text_windows(task.problem)
+    if isinstance(task.problem, TensorDecomposition):
+        return {"tensor": load_tensor(task, data_root)}
     if isinstance(task.problem, PixelLabelling):
         return edge_connected_pixels(task.problem.data)
     if not isinstance(task.problem, Classification):
@@ -88,39 +101,15 @@ def _torchvision(data: TorchvisionData, data_root: Path) -> Arrays:
 
 
 def _own_arrays(data: ArraysData, data_root: Path) -> Arrays:
-    path = Path(data.path) if Path(data.path).is_absolute() else data_root / data.path
-    if not path.is_file():
-        raise UserError(
-            f"There is no data file {path}. Give its folder with --data-root, or an absolute path in the task."
-        )
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != data.sha256:
-            raise UserError(
-                f"{path} has SHA-256 {found}; the task asks for {data.sha256}. It is another file, or was changed."
-            )
-        file.seek(0)
-        arrays = _read(file, str(path))
-    _check(arrays, str(path))
+    names = ("x_train", "y_train", "x_test", "y_test")
+    found, source = read_arrays(data.path, data.sha256, data_root, names)
+    arrays: Arrays = dict(zip(names, found, strict=True))
+    _check(arrays, source)
     for split in ("train", "test"):
         inputs = arrays[f"x_{split}"]
         arrays[f"x_{split}"] = _channels_first(inputs if inputs.dtype == np.uint8 else inputs.astype(np.float32))
         arrays[f"y_{split}"] = arrays[f"y_{split}"].astype(np.int64)
     return _first(arrays, data.train_examples)
-
-
-def _read(file: BinaryIO, source: str) -> Arrays:
-    names = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        stored = np.load(file, allow_pickle=False)
-        if not isinstance(stored, np.lib.npyio.NpzFile):
-            raise UserError(f"{source} holds a single array; it must be an .npz file with {', '.join(names)}.")
-        with stored:
-            if missing := [name for name in names if name not in stored]:
-                raise UserError(f"{source} lacks {', '.join(missing)}; it needs {', '.join(names)}.")
-            return {name: stored[name] for name in names}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{source} is not an .npz file of plain arrays: {error}") from None
 
 
 def _check(arrays: Arrays, source: str) -> None:

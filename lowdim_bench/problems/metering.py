@@ -10,6 +10,7 @@ from torch import Tensor
 from lowdim_bench.errors import BudgetExceeded
 from lowdim_bench.problems.base import BatchOrder, Metrics, Problem
 from lowdim_bench.problems.networks import Block
+from lowdim_bench.problems.row_sampling import RowSampling
 from lowdim_bench.records import Spending
 
 
@@ -27,6 +28,7 @@ class Ledger:
         self._examples = 0
         self._evaluations = 0
         self._data_free = 0
+        self._rows = 0
         self._seen = None if example_count is None else torch.zeros(example_count, dtype=torch.bool)
 
     @property
@@ -52,6 +54,11 @@ class Ledger:
         self._examples += count * examples
         self._see(which)
 
+    def charge_solution(self, rows: int, examples: int) -> None:
+        """Write down a block solved from this many rows of a least-squares problem. Raises `BudgetExceeded` beforehand."""
+        self.charge_gradients(1, examples)
+        self._rows += rows
+
     def charge_evaluation(self, examples: int) -> None:
         """Write down a pass without gradient over all `examples` examples. Raises `BudgetExceeded` beforehand."""
         self.check(1)
@@ -76,6 +83,7 @@ class Ledger:
             evaluations=self._evaluations,
             labels=0 if self._seen is None else int(self._seen.sum()),
             data_free_gradients=self._data_free,
+            rows=self._rows,
         )
 
 
@@ -122,6 +130,18 @@ class MeteredProblem:
         self._check_rows(weights, examples)
         self.charge(examples)
         return self._problem.loss_and_gradient(weights, examples)
+
+    def solve_block(
+        self, weights: Tensor, step: int, movable: Tensor, samplings: Sequence[RowSampling | None]
+    ) -> Tensor:
+        """Weights (P, D) with one block solved for, see `Problem.solve_block`; charged to every row's ledger."""
+        self._check_rows(weights)
+        for ledger in self.ledgers:
+            ledger.check(1)
+        solution = self._problem.solve_block(weights, step, movable, samplings)
+        for ledger, rows, examples in zip(self.ledgers, solution.rows, solution.examples, strict=True):
+            ledger.charge_solution(rows, examples)
+        return solution.weights
 
     def hessian_vector(self, weights: Tensor, vectors: Tensor, examples: Tensor | None) -> Tensor:
         """Products (P, D) of the Hessian at weights (P, D) with vectors (P, D); charged as the two gradients they cost."""

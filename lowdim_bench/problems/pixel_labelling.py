@@ -31,6 +31,8 @@ class PixelErrors:
     """Of images with a wrong pixel anywhere."""
     by_path_length: dict[int, float]
     """Of images with a wrong pixel, by the images' path length."""
+    images: dict[int, int]
+    """How many images of each path length there are."""
 
 
 @final
@@ -65,14 +67,14 @@ class PixelProblem(DifferentiatedProblem):
         """What goes wrong where, of weights (D,), on the test set."""
         wrong = self._look(weights.unsqueeze(0), self._test)[1][0]
         data, missed = self._test, wrong.any(dim=1)
+        lengths, counts = data.longest.unique(return_counts=True)
         return PixelErrors(
             pixels=float(wrong.double().mean()),
             path=float(wrong[data.path].double().mean()),
             distractor=float(wrong[data.distractor].double().mean()),
             whole_images=float(missed.double().mean()),
-            by_path_length={
-                int(length): float(missed[data.longest == length].double().mean()) for length in data.longest.unique()
-            },
+            by_path_length={int(length): float(missed[data.longest == length].double().mean()) for length in lengths},
+            images=dict(zip(lengths.tolist(), counts.tolist(), strict=True)),
         )
 
     def _look(self, weights: Tensor, data: _Images) -> tuple[Tensor, Tensor]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lowdim_bench.specs.base import Spec
+from lowdim_bench.specs.tensors import TensorDecomposition
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -51,14 +52,28 @@ class MlpNetwork(Spec):
     hidden: Annotated[tuple[PositiveInt, ...], Field(max_length=64)] = ()
 
 
+class BatchNormalization(Spec):
+    """Normalization by the mean and variance of each channel over a batch (Ioffe & Szegedy 2015, arXiv 1502.03167).
+
+    Training normalizes each batch by its own statistics. Whatever is evaluated is normalized by those of the first
+    `statistics_examples` training examples, taken anew as one batch at the very weights that are evaluated. So a loss is a
+    function of the weights alone: no running averages are kept, which would be degrees of freedom that nobody counts.
+    """
+
+    kind: Literal["batch"]
+    statistics_examples: Annotated[int, Field(ge=2)] = 2048
+
+
 class ConvNetwork(Spec):
     """For each entry of `channels` a 3 x 3 convolution (same padding, bias), ReLU, 2 x 2 average pooling; then one dense layer.
 
     (16, 32) is "Conv-2" and (32, 64, 64) "Conv-3" of Larsen et al. 2022; the Conv-2 of Frankle & Carbin is another network.
+    With `normalization` each convolution is normalized before its ReLU: scale and shift stand in the place of its bias.
     """
 
     kind: Literal["convnet"]
     channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=5)]
+    normalization: BatchNormalization | None = None
 
 
 class ResNetwork(Spec):
@@ -74,7 +89,18 @@ class ResNetwork(Spec):
     norm_groups: PositiveInt = 8
 
 
-Network = Annotated[MlpNetwork | ConvNetwork | ResNetwork, Field(discriminator="kind")]
+class TorchvisionNetwork(Spec):
+    """A residual network of torchvision (He et al. 2016, section 4.1), unchanged, with its own initialization.
+
+    Its batch normalization is evaluated as `BatchNormalization` says. Grey images are given to it in all three colours.
+    """
+
+    kind: Literal["torchvision"]
+    model: Literal["resnet18", "resnet34", "resnet50"]
+    statistics_examples: Annotated[int, Field(ge=2)] = 2048
+
+
+Network = Annotated[MlpNetwork | ConvNetwork | ResNetwork | TorchvisionNetwork, Field(discriminator="kind")]
 
 
 class Classification(Spec):
@@ -83,6 +109,14 @@ class Classification(Spec):
     kind: Literal["classification"]
     data: Data
     network: Network
+
+    @property
+    def normalizes_batches(self) -> bool:
+        """Whether the loss of an example depends on the others of its batch."""
+        network = self.network
+        return isinstance(network, TorchvisionNetwork) or (
+            isinstance(network, ConvNetwork) and network.normalization is not None
+        )
 
 
 class PowerSpectrum(Spec):
@@ -250,4 +284,53 @@ class PixelLabelling(Spec):
         return before + network.steps * joined[network.connections] + pixels
 
 
-Problem = Annotated[Classification | QuadraticWell | QuadraticNetwork | PixelLabelling, Field(discriminator="kind")]
+class BundledText(Spec):
+    """A text that comes with the package, in the public domain (`problems/texts` says where from), as characters.
+
+    The last `test_characters` are the test set; training sees the first `train_characters` of the others, or all of them for
+    null. The alphabet is that of the whole text.
+    """
+
+    kind: Literal["bundled_text"]
+    text: Literal["as_you_like_it"]
+    train_characters: PositiveInt | None = None
+    test_characters: PositiveInt = 12_000
+
+
+class TransformerNetwork(Spec):
+    """A decoder-only transformer (Vaswani et al. 2017; normalization first, as in GPT-2) on `context` characters at a time.
+
+    Learnt embeddings of characters and of positions; in each layer causal attention of `heads` heads and a GELU network of
+    4 `width` units, both behind a layer normalization and added to their input; a last layer normalization and a dense layer
+    to the alphabet. Biases everywhere, no dropout, nothing tied.
+    """
+
+    kind: Literal["transformer"]
+    layers: Annotated[int, Field(ge=1, le=48)]
+    width: PositiveInt
+    heads: PositiveInt
+    context: Annotated[int, Field(ge=2, le=1024)]
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide width ({self.width})")
+        return self
+
+
+class NextCharacter(Spec):
+    """Mean cross-entropy of predicting each character of a text from those before it, within windows of `context` characters.
+
+    The windows of the training set follow one another without overlap; one window is one example. Accuracy is the share of
+    characters that are predicted right.
+    """
+
+    kind: Literal["next_character"]
+    data: BundledText
+    network: TransformerNetwork
+
+
+Problem = Annotated[
+    Classification | QuadraticWell | QuadraticNetwork | PixelLabelling | NextCharacter | TensorDecomposition,
+    Field(discriminator="kind"),
+]

@@ -39,7 +39,16 @@ class Sgd(Spec):
         return self
 
 
-Optimizer = Annotated[Adam | Sgd, Field(discriminator="kind")]
+class AlternatingLeastSquares(Spec):
+    """Each step solves one block of parameters by least squares, all others fixed; the blocks take turns.
+
+    The learning rate is the share of the way that goes to the solution: 1 is alternating least squares itself.
+    """
+
+    kind: Literal["alternating_least_squares"]
+
+
+Optimizer = Annotated[Adam | Sgd | AlternatingLeastSquares, Field(discriminator="kind")]
 
 
 class LearningRate(Spec):
@@ -190,11 +199,34 @@ class Task(Spec):
         levels = [target.level if target.at_least is not None else -target.level for target in self.targets]
         if any(easier >= harder for easier, harder in pairwise(levels)):
             raise ValueError("targets must go strictly from easy to hard; the last one is ranked")
-        without_accuracy = {"quadratic_well": "a quadratic well", "quadratic_network": "a quadratic network"}
+        without_accuracy = {
+            "quadratic_well": "a quadratic well",
+            "quadratic_network": "a quadratic network",
+            "tensor_decomposition": "a tensor decomposition",
+        }
         if self.problem.kind in without_accuracy and self.ranked_target.metric != "train_loss":
             raise ValueError(f"{without_accuracy[self.problem.kind]} has no accuracy: use train_loss")
         if self.full_training.learning_rate.multipliers != (1.0,):
             raise ValueError("full_training takes no multipliers: only the k-dimensional training is tuned")
+        return self
+
+    @model_validator(mode="after")
+    def _batches_can_be_normalized(self) -> Self:
+        if self.problem.kind == "classification" and self.problem.normalizes_batches:
+            for name, recipe in (("training", self.training), ("full_training", self.full_training)):
+                if recipe.batch_size == 1:
+                    raise ValueError(f"batch normalization needs a {name}.batch_size of at least 2")
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_can_be_solved(self) -> Self:
+        for name, recipe in (("training", self.training), ("full_training", self.full_training)):
+            if not isinstance(recipe.optimizer, AlternatingLeastSquares):
+                continue
+            if self.problem.kind != "tensor_decomposition":
+                raise ValueError(f"{name}: alternating_least_squares is for tensor_decomposition; use adam or sgd")
+            if recipe.batch_size is not None:
+                raise ValueError(f"{name}: alternating_least_squares takes batch_size: null; methods choose its rows")
         return self
 
     @model_validator(mode="after")

@@ -64,9 +64,10 @@ class Point:
 class Connection:
     """One experiment of one MLflow store. All methods but the first raise `InfrastructureError` when the store is gone."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, experiment: str = EXPERIMENT) -> None:
         """Raises `UserError` where the store cannot be reached, or made."""
         self.where = settings.shown_tracking_uri
+        self._name = experiment
         self._settings = settings
         self._in_haste = False
         for name in ("alembic", "mlflow.store.db.utils"):  # they tell of every table, on stderr
@@ -93,7 +94,7 @@ class Connection:
                     "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
                 ) from None
             if isinstance(error, MlflowException) and error.error_code in REFUSED:
-                raise UserError(self._refusal(f"opening the experiment '{EXPERIMENT}'", error)) from None
+                raise UserError(self._refusal(f"opening the experiment '{experiment}'", error)) from None
             raise UserError(
                 f"The tracking store {self.where} cannot be opened: {error}. Correct --tracking-uri or "
                 "LOWDIM_BENCH_TRACKING_URI, or leave it out to use mlflow.db in this folder."
@@ -223,26 +224,27 @@ class Connection:
             yield Path(scratch)
 
     def _open_experiment(self) -> str:
-        found = self._client.get_experiment_by_name(EXPERIMENT)
+        found = self._client.get_experiment_by_name(self._name)
         if found is None:
+            tags = experiment_tags(self._name)
             with contextlib.suppress(MlflowException):  # another driver may have made it meanwhile
-                self._client.create_experiment(EXPERIMENT, self._settings.artifact_location, experiment_tags())
-            found = self._client.get_experiment_by_name(EXPERIMENT)
+                self._client.create_experiment(self._name, self._settings.artifact_location, tags)
+            found = self._client.get_experiment_by_name(self._name)
         if found is None:
-            raise UserError(f"The tracking store {self.where} refuses to make the experiment '{EXPERIMENT}'.")
+            raise UserError(f"The tracking store {self.where} refuses to make the experiment '{self._name}'.")
         self._check_experiment(found)
         return found.experiment_id
 
     def _check_experiment(self, experiment: Experiment) -> None:
         if experiment.lifecycle_stage != "active":
             raise UserError(
-                f"The experiment '{EXPERIMENT}' of {self.where} is deleted. Restore it with "
+                f"The experiment '{self._name}' of {self.where} is deleted. Restore it with "
                 f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, or use another store."
             )
         place = urlsplit(experiment.artifact_location)
         if self._settings.is_server and place.scheme in {"", "file"} and not Path(unquote(place.path)).is_dir():
             raise UserError(
-                f"The experiment '{EXPERIMENT}' of {self.where} keeps its files in {experiment.artifact_location}, which is "
+                f"The experiment '{self._name}' of {self.where} keeps its files in {experiment.artifact_location}, which is "
                 "not on this machine. Use an MLflow server that serves artifacts (the default of `mlflow server`) with a store "
                 "of its own."
             )

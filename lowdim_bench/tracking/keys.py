@@ -10,6 +10,7 @@ from lowdim_bench.settings import Settings
 from lowdim_bench.specs import digest_of
 
 EXPERIMENT = "lowdim-bench"
+CLAIMS_EXPERIMENT = "lowdim-bench-claims"
 
 SWEEP = "lowdim.sweep"
 TASK = "lowdim.task"
@@ -35,7 +36,13 @@ EXPECTED_TRACK = "lowdim.expected_track"
 SUBMISSION_TASKS = "lowdim.submission_tasks"
 THRESHOLD_DIGEST = "lowdim.threshold_digest"
 OPERATOR_CHECK = "lowdim.operator_check"
+PREDICTION = "lowdim.prediction"
 VERIFIED = "lowdim.verified"
+CLAIM = "lowdim.claim"
+CLAIM_DIGEST = "lowdim.claim_digest"
+SCALE = "lowdim.scale"
+ATTEMPT = "lowdim.attempt"
+VERDICT = "lowdim.verdict"
 NOTE = "mlflow.note.content"
 
 RESTED_ON = (
@@ -50,6 +57,8 @@ THRESHOLD_FILE = "threshold.json"
 TRIALS = "trials"
 FAILURES = "failures"
 CERTIFICATES = "certificates"
+PARTS = "parts"
+VERDICT_FILE = "verdict.json"
 
 SweepStatus = Literal["running", "interrupted", "failed", "found", "above_range", "below_range", "unfinished"]
 FINAL: Final = frozenset({"found", "above_range", "below_range", "unfinished"})

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from pydantic import ValidationError
+
 from lowdim_bench.errors import LowdimError, UserError
 from lowdim_bench.methods import MethodChoice
-from lowdim_bench.records import TrialResult
+from lowdim_bench.records import Predictions, TrialResult
 from lowdim_bench.seeds import derive
 from lowdim_bench.settings import Settings, prepare_environment
 from lowdim_bench.specs import Task
@@ -55,6 +57,8 @@ class StoredSweep:
     """The submission that it was made from, if any."""
     verified: Verified = "not yet"
     """Whether its certificates and records were recomputed as they are now; see `lowdim_bench.verification`."""
+    predictions: Predictions | None = None
+    """What `lowdim-bench predict` found out for its task, if it did."""
 
 
 class Source(Protocol):
@@ -259,6 +263,7 @@ def read_sweep(source: Source, run: StoredRun) -> StoredSweep:
         example_count=_number(run.tags.get(keys.EXAMPLES)),
         forward_operations=_number(run.tags.get(keys.OPERATIONS)),
         credit=Credit.of(run.tags),
+        predictions=_predictions(run.tags.get(keys.PREDICTION)),
         verified=verified(run.tags, state_of(run.tags, raw[keys.TRIALS], raw[keys.FAILURES], certificates)),
     )
 
@@ -275,6 +280,16 @@ def _only(runs: Sequence[StoredRun], name: str, where: str) -> StoredRun:
     known = ", ".join(run.run_id[:8] for run in runs) or "(none)"
     problem = f"{len(matching)} runs begin with" if matching else "There is no run that begins with"
     raise UserError(f"{problem} '{name}' in {where}. Runs: {known}. `lowdim-bench rank` shows them too.")
+
+
+def _predictions(text: str | None) -> Predictions | None:
+    """None where there are none, or not as they were written: nothing rests on them."""
+    if text is None:
+        return None
+    try:
+        return Predictions.model_validate_json(text)
+    except ValidationError:
+        return None
 
 
 def _number(text: str | None) -> int | None:

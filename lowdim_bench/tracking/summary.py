@@ -13,7 +13,7 @@ from lowdim_bench.figures import Fit, Point
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.records import Estimate, TrialResult, price
 from lowdim_bench.specs import Task
-from lowdim_bench.specs.problem import Classification, PixelLabelling, QuadraticWell
+from lowdim_bench.specs.problem import Classification, NextCharacter, PixelLabelling, QuadraticWell
 from lowdim_bench.threshold.counts import count
 
 
@@ -66,7 +66,7 @@ def _flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def data_input(task: Task) -> tuple[str, str, str] | None:
     """(name, digest, source) of the training data; None for a problem without data."""
-    if not isinstance(task.problem, Classification | PixelLabelling):
+    if not isinstance(task.problem, Classification | PixelLabelling | NextCharacter):
         return None
     data = task.problem.data
     return getattr(data, "dataset", data.kind), data.digest, data.model_dump_json()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 
@@ -16,20 +14,15 @@ from lowdim_bench.records import Estimate, TrialResult
 from lowdim_bench.specs import Task, canonical_json, digest_of
 from lowdim_bench.tracking import keys, summary, trial_files, views
 from lowdim_bench.tracking.driver_lock import Lease, MachineLock
+from lowdim_bench.tracking.run_log import RunLog
 
 if TYPE_CHECKING:  # MLflow is imported when a store is opened
     from lowdim_bench.tracking.connection import Connection, StoredRun
 
-LONGEST_NOTE = 4000
 
-log = logging.getLogger(__name__)
-
-
-class SweepLog:
-    """Everything of one sweep that is kept, and the right to add to it. Made by `Store.open_sweep`; close it at the end.
-
-    Methods that write raise `InfrastructureError` when the store has not answered for about two minutes.
-    """
+@final
+class SweepLog(RunLog):
+    """Everything of one sweep that is kept, and the right to add to it. Made by `Store.open_sweep`; close it at the end."""
 
     def __init__(
         self,
@@ -41,27 +34,18 @@ class SweepLog:
         claim: tuple[MachineLock, Lease],
         first_replicate: int = 0,
     ) -> None:
-        self.run_id = run.run_id
+        super().__init__(connection, run, claim)
         self.first_replicate = first_replicate
         """Where the replicates of this sweep begin."""
-        self._connection = connection
         self._task, self._method, self._full_dimension = task, method, full_dimension
         self._started = run.started
-        self._status = run.tags.get(keys.STATUS, "")
         self._threshold_digest = run.tags.get(keys.THRESHOLD_DIGEST, "")
-        self._lock, self._lease = claim
-        self._closed = False
         # Its range is written before any trial, so a run that had none when it was found needs no listing.
         folders = (keys.TRIALS, keys.FAILURES)
         self._trials, self._failures = (self._load(one) if keys.K_LOW in run.tags else {} for one in folders)
         self._again = self._status == "failed"
         if self._status not in keys.FINAL:
             self._begin(marked=run.status == "RUNNING")
-
-    @property
-    def status(self) -> str:
-        """running, interrupted, failed, or the status of the threshold that was found."""
-        return self._status
 
     def results(self) -> list[TrialResult]:
         """What every trial came to, once: by round, k, replicate.
@@ -139,62 +123,6 @@ class SweepLog:
         self._connection.write(self.run_id, tags=tags)  # last: what is cut short before is done again
         self._status, self._threshold_digest = estimate.status, digest
 
-    def fail(self, reason: str) -> None:
-        """Mark the sweep as failed; run again, it goes on from the trials that are kept."""
-        self._connection.write(
-            self.run_id,
-            tags={
-                keys.STATUS: "failed",
-                keys.FAILURE: reason[:LONGEST_NOTE],
-                keys.NOTE: views.described(f"Failed: {reason[:LONGEST_NOTE]}", self.run_id),
-            },
-        )
-        self._connection.set_status(self.run_id, "FAILED")
-        self._status = "failed"
-
-    def interrupt(self) -> None:
-        """Mark the sweep as interrupted, to be continued. Never raises: it is what one does when all else ends."""
-        if self._status != "running":
-            return
-        try:
-            with self._connection.in_haste():
-                if not self._lease.is_mine():
-                    return  # another driver has taken it over, and is running it
-                self._connection.write(self.run_id, tags={keys.STATUS: "interrupted"})
-                self._connection.set_status(self.run_id, "KILLED")
-            self._status = "interrupted"
-        except Exception as error:  # noqa: BLE001 - see above
-            log.warning("Run %s could not be marked as interrupted: %s", self.run_id, error)
-
-    def heartbeat(self) -> None:
-        """Tell other machines that this driver lives; to be called often, and cheap.
-
-        Raises `InfrastructureError` when another driver has taken the sweep over.
-        """
-        self._lease.heartbeat()
-
-    def close(self) -> None:
-        """Give up the right to write. A sweep left in the middle is marked as interrupted. Never raises."""
-        if self._closed:
-            return
-        self._closed = True
-        self.interrupt()
-        try:
-            with self._connection.in_haste():
-                if self._lease.is_mine():
-                    self._connection.delete_tag(self.run_id, keys.DRIVER)
-        except Exception as error:  # noqa: BLE001 - the lease runs out by itself
-            log.warning("The claim to run %s could not be withdrawn: %s", self.run_id, error)
-        self._lock.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _write_metrics(
         self, estimate: Estimate, results: Sequence[TrialResult], seen: Sequence[figures.Point], fit: Fit | None
     ) -> None:
@@ -210,12 +138,6 @@ class SweepLog:
         final = summary.final_metrics(estimate, results, self._full_dimension)
         last_round = max((result.trial.round for result in results), default=0)
         self._connection.write(self.run_id, points=[Point(name, value, last_round) for name, value in final.items()])
-
-    def _begin(self, *, marked: bool = False) -> None:
-        self._connection.write(self.run_id, tags={keys.STATUS: "running", keys.FAILURE: ""})
-        if not marked:
-            self._connection.set_status(self.run_id, "RUNNING")
-        self._status = "running"
 
     def _load(self, folder: str) -> dict[str, tuple[TrialResult, ...]]:
         return trial_files.decode(self._connection.download(self.run_id, folder), f"run {self.run_id}: {folder}")

@@ -14,6 +14,10 @@ DESCRIPTION = (
     "and `lowdim-bench rank`, have the ranks with their intervals and figures."
 )
 """Its links lead to routes of the same server, see `lowdim_bench.pages.site`; elsewhere they lead nowhere."""
+CLAIMS_DESCRIPTION = (
+    "Published claims as `lowdim-bench reproduce` measures them: one run for each claim and scale, **verdict.json** says what "
+    "it came to. The [scoreboard](/leaderboard#claims) of `lowdim-bench serve` shows all of them."
+)
 VIEW = "leaderboard"
 COLUMNS = (
     f"tags.`{keys.TASK}`",
@@ -31,8 +35,10 @@ COLUMNS = (
 )
 
 
-def experiment_tags() -> dict[str, str]:
+def experiment_tags(experiment: str) -> dict[str, str]:
     """Tags for a new experiment."""
+    if experiment == keys.CLAIMS_EXPERIMENT:
+        return {keys.NOTE: CLAIMS_DESCRIPTION}
     now = int(time.time() * 1000)
     state = {
         "searchFilter": "",

@@ -8,21 +8,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import random
 import threading
 import time
 from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from lowdim_bench import audit
 from lowdim_bench.certificates import Certificate, agree, environment, is_exact
 from lowdim_bench.errors import AuditFailure, CertificateError
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.parametrizations import Parametrization, SharedGaussian
-from lowdim_bench.problems import Metrics, Problem
+from lowdim_bench.problems import PartMetrics, Problem, measure_parts, together
 from lowdim_bench.records import TrialResult
 from lowdim_bench.seeds import derive
 from lowdim_bench.specs import Task, digest_of
 from lowdim_bench.verification.report import Checked, Finding
 
+_CHANCE = random.SystemRandom()
+"""Which parts a spot check looks at must not be known to who made the certificate."""
 _GROWING = threading.Lock()
 """For the columns that all shared Gaussian bases draw from one generator as more are asked for."""
 
@@ -40,10 +45,32 @@ class Examined:
         self.findings.append(Finding(what=what, where=self.result.trial.key, detail=detail))
 
 
+@dataclass(frozen=True)
+class _Looked:
+    """A point measured again on some parts of the training set, or on all."""
+
+    claimed: tuple[PartMetrics, ...]
+    found: tuple[PartMetrics, ...]
+    whole: PartMetrics
+    """What all of the training set gives; where only some parts were looked at, what it gives if the claim holds for the
+    others."""
+    of: int
+    """How many parts there are."""
+
+
 def examine(
-    content: bytes, result: TrialResult, task: Task, method: MethodChoice, method_digest: str, problem: Problem
+    content: bytes,
+    result: TrialResult,
+    task: Task,
+    method: MethodChoice,
+    method_digest: str,
+    problem: Problem,
+    sample: float = 1.0,
 ) -> Examined:
-    """Everything that one certificate can be held to: its name, its trial, its map, its loss, its degrees of freedom."""
+    """Everything that one certificate can be held to: its name, its trial, its map, its loss, its degrees of freedom.
+
+    `sample`: the share of the training set's parts, drawn by chance, on which the loss is worked out again.
+    """
     seen = Examined(result)
     found = hashlib.sha256(content).hexdigest()
     if found != result.certificate:
@@ -66,17 +93,19 @@ def examine(
     except CertificateError as error:
         seen.find("map altered", str(error))
         return seen
-    metrics = problem.train_metrics(weights.unsqueeze(0))
+    looked = _look(certificate, problem, weights, sample)
     passed = time.thread_time()
-    exact = _check_loss(seen, certificate, task, metrics, problem)
+    exact = _check_loss(seen, certificate, task, looked, problem)
     with _GROWING if shared else contextlib.nullcontext():
         _check_freedom(seen, certificate, subspace, problem)
-    loss = float(metrics.loss[0])
+    loss = looked.whole.loss
     seen.checked = Checked(
         trial=result.trial.key,
         k=result.trial.k,
         claimed_loss=certificate.claim.train_loss,
         found_loss=loss if math.isfinite(loss) else None,
+        parts=looked.of,
+        parts_looked_at=len(looked.found),
         exact=exact,
         correct=not seen.findings,
         cpu_seconds=passed - started,
@@ -122,14 +151,39 @@ def _check_record(seen: Examined, certificate: Certificate, task: Task) -> None:
             seen.find(f"{name} altered", f"the certificate says {certified}, the record {recorded}")
 
 
-def _check_loss(seen: Examined, certificate: Certificate, task: Task, metrics: Metrics, problem: Problem) -> bool:
+def _look(certificate: Certificate, problem: Problem, weights: Tensor, sample: float) -> _Looked:
+    """Measure the point again: on parts drawn by chance, on all for a sample of 1, and for certificates without parts."""
+    claim, sizes = certificate.claim, problem.part_sizes
+    told = PartMetrics(claim.train_loss, claim.train_accuracy)
+    if len(claim.parts) != len(sizes):  # an older version's, or another task's
+        metrics = problem.train_metrics(weights.unsqueeze(0))
+        accuracy = None if metrics.accuracy is None else float(metrics.accuracy[0])
+        found = PartMetrics(float(metrics.loss[0]), accuracy)
+        return _Looked((told,), (found,), found, 1)
+    count = len(sizes)
+    which = sorted(_CHANCE.sample(range(count), max(1, math.ceil(sample * count))))
+    parts = measure_parts(problem, weights, which)
+    claimed = tuple(claim.parts[part] for part in which)
+    some = [sizes[part] for part in which]
+    found, expected = together(parts, some), together(claimed, some)
+    if len(which) < count:
+        share = sum(some) / sum(sizes)
+        change = None if found.accuracy is None or expected.accuracy is None else found.accuracy - expected.accuracy
+        found = PartMetrics(
+            told.loss + share * (found.loss - expected.loss),
+            None if told.accuracy is None or change is None else told.accuracy + share * change,
+        )
+    return _Looked(claimed, parts, found, count)
+
+
+def _check_loss(seen: Examined, certificate: Certificate, task: Task, looked: _Looked, problem: Problem) -> bool:
     """That the point has the claimed loss and meets the target. Returns whether the loss had to agree to the last bit."""
     claim, target = certificate.claim, task.ranked_target
     exact = is_exact(claim.environment, environment(problem.device))
-    loss = float(metrics.loss[0])
-    accuracy = None if metrics.accuracy is None else float(metrics.accuracy[0])
+    _check_parts(seen, certificate, problem)
+    loss, pairs = looked.whole.loss, list(zip(looked.claimed, looked.found, strict=True))
     curve = next((point.train_loss for point in seen.result.curve if point.step == claim.step), None)
-    same = agree(claim.train_loss, loss, exact=exact)
+    same = all(agree(claimed.loss, found.loss, exact=exact) for claimed, found in pairs)
     # The curve was computed in another pack, so that its last bits may differ.
     as_claimed, as_found = (agree(curve, value, exact=False) for value in (claim.train_loss, loss))
     if not same:
@@ -137,12 +191,31 @@ def _check_loss(seen: Examined, certificate: Certificate, task: Task, metrics: M
         seen.find(what, f"loss {loss:.6g} where {claim.train_loss:.6g} is claimed")
     elif not as_claimed:
         seen.find("curve altered", f"loss {loss:.6g} at step {claim.step}, where the curve has {curve}")
-    elif not agree(claim.train_accuracy, accuracy, exact=exact):
-        seen.find("claimed accuracy altered", f"accuracy {accuracy} where {claim.train_accuracy} is claimed")
-    value = metrics.value(target, 0)
+    elif not all(agree(claimed.accuracy, found.accuracy, exact=exact) for claimed, found in pairs):
+        seen.find(
+            "claimed accuracy altered", f"accuracy {looked.whole.accuracy} where {claim.train_accuracy} is claimed"
+        )
+    value = looked.whole.metrics.value(target, 0)
     if not (target.reached(value) or (not exact and agree(target.level, value, exact=False))):
         seen.find("target not reached", f"{target.metric} is {value:.6g}; the target is {target.name}")
     return exact
+
+
+def _check_parts(seen: Examined, certificate: Certificate, problem: Problem) -> None:
+    """That what is claimed of the whole training set is what is claimed of its parts."""
+    claim, sizes = certificate.claim, problem.part_sizes
+    if not claim.parts:
+        return
+    if len(claim.parts) != len(sizes):
+        seen.find("claimed loss altered", f"it is of {len(claim.parts)} parts; the training set has {len(sizes)}")
+        return
+    whole = together(claim.parts, sizes)
+    if whole.loss != claim.train_loss:
+        seen.find("claimed loss altered", f"its parts make {whole.loss:.6g} where {claim.train_loss:.6g} is claimed")
+    if whole.accuracy != claim.train_accuracy:
+        seen.find(
+            "claimed accuracy altered", f"its parts make {whole.accuracy} where {claim.train_accuracy} is claimed"
+        )
 
 
 def _what_moved(certificate: Certificate) -> str:

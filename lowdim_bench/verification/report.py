@@ -32,7 +32,11 @@ class Checked(Spec):
     k: int
     claimed_loss: float
     found_loss: float | None
-    """None where it is not finite, or could not be computed."""
+    """None where it is not finite, or could not be computed. After a spot check: if the claim holds for the other parts."""
+    parts: int = 1
+    """Of the training set, of each of which a loss is claimed."""
+    parts_looked_at: int = 1
+    """On which the loss was worked out again."""
     exact: bool
     """Whether the two had to agree to the last bit, rather than within the stated tolerance."""
     correct: bool
@@ -74,6 +78,8 @@ class Report(Spec):
     """What could not be checked here, and why."""
     checked: tuple[Checked, ...]
     precision: tuple[Precision, ...]
+    sample: float = 1.0
+    """The share of the training set on which each loss was worked out again. A spot check (less than 1) clears no run."""
     tolerance: float = Field(description="relative, for losses that need not agree to the last bit")
     loading_seconds: float
     """For reading the data and building the problem, once for all certificates of a task."""

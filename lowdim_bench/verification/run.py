@@ -41,18 +41,27 @@ Progress = Callable[[int, int], None]
 class Verifier:
     """Verifies runs on the CPU of this process; keeps the last task's problem, for runs of one task often follow each other."""
 
-    def __init__(self, data_root: Path, bits: Bits = "nearest", threads: int | None = None) -> None:
-        """`threads`: how many certificates are examined at once; as many as there are cores for None."""
+    def __init__(
+        self, data_root: Path, bits: Bits = "nearest", threads: int | None = None, sample: float = 1.0
+    ) -> None:
+        """`threads`: how many certificates are examined at once; as many as there are cores for None. `sample`: the share of
+        the training set's parts, drawn by chance for each certificate, on which its loss is worked out again."""
         self._data_root = data_root
         self._threads = threads or len(os.sched_getaffinity(0))
         self._bits: Bits = bits
+        self._sample = sample
         self._problem: Problem | None = None
         self._loading = 0.0
 
     def verify(self, dossier: Dossier, progress: Progress | None = None) -> Report:
-        """Check a run and keep the verdict on it. Raises `UserError` where its task's data is missing here."""
+        """Check a run and keep the verdict on it. Raises `UserError` where its task's data is missing here.
+
+        A spot check that finds nothing keeps no verdict: it clears nobody.
+        """
         with dossier.fetched() as contents:
             report = self._verify(contents, progress)
+        if report.correct and report.sample < 1:
+            return report
         try:
             dossier.record(_verdict(report))
         except UserError as error:  # an account that may read only: what was found is told all the same
@@ -91,6 +100,7 @@ class Verifier:
             remarks=tuple(remarks),
             checked=tuple(one.checked for one in examined if one.checked),
             precision=tuple(precision),
+            sample=self._sample,
             tolerance=TOLERANCE,
             loading_seconds=self._loading,
             threads=self._threads,
@@ -131,7 +141,7 @@ class Verifier:
                     progress(first, len(certified))
                 some = certified[first : first + self._threads]
                 jobs = [
-                    pool.submit(examine, content, result, task, method, digest, problem)
+                    pool.submit(examine, content, result, task, method, digest, problem, self._sample)
                     for result in some
                     if (content := _content(contents, result)) is not None  # what is missing is found by its name
                 ]

@@ -86,3 +86,15 @@ def test_published_directions_hold_on_the_digits(tmp_path: Path) -> None:
         for one, other in of_k:
             comparison = directions.comparison(one, other, k, found[one], found[other])
             assert comparison.holds, comparison
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_new_random_directions_at_each_step_go_further_than_as_many_fixed_ones(tmp_path: Path) -> None:
+    """Gressmann et al. 2020, table 1; the former are no low-dimensional training, and are priced as all D."""
+    task = directions.task_without_end(directions.PLAIN_DESCENT)
+    problem = problems.build(task, problems.load_arrays(task, tmp_path))
+    new = directions.measure(problem, task, "random_bases,directions=64", 64, 8)
+    fixed = directions.measure(problem, task, "random_subspace", 64, 8)
+    assert {result.trial.k for result in new} == {problem.full_dimension}
+    assert directions.comparison("new", "fixed", 64, new, fixed).holds

@@ -13,7 +13,7 @@ import torch
 from lowdim_bench import engine
 from lowdim_bench.engine import Span, playback, train
 from lowdim_bench.engine.optimizers import PackAdam
-from lowdim_bench.parametrizations import AffineSubspace, Pack, SignedHash
+from lowdim_bench.parametrizations import AffineSubspace, Pack, RedrawnBases, SignedHash
 from lowdim_bench.problems import Ledger, MeteredProblem
 from lowdim_bench.specs import Recipe
 from tests.problems.small import BLOBS, RECIPE, make_task, small_problem
@@ -54,18 +54,19 @@ class Cuda:
         monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
         monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
 
-        def make(step: Callable[[], None], device: torch.device) -> playback.Player:
+        def make(step: Callable[[], None], device: torch.device, *, recorded: bool) -> playback.Player:
             self.step = step
-            player = playback.Player(step, device)
-            player._cuda = True
+            player = playback.Player(step, device, recorded=recorded)
+            player._cuda = recorded
             return player
 
         monkeypatch.setattr(engine, "Player", make)
 
 
-def run(ledgers: Sequence[Ledger], drop: bool) -> list[torch.Tensor]:
+def run(ledgers: Sequence[Ledger], drop: bool, *, redrawn: bool = False) -> list[torch.Tensor]:
     """Sixty steps of four trials, looked at every twenty; one may leave at the first look."""
-    subspaces = [AffineSubspace(PROBLEM.initial(r), SignedHash(7, 53, r, CPU)) for r in range(4)]
+    maps = [RedrawnBases(53, 7, "signed_hash", r) if redrawn else SignedHash(7, 53, r, CPU) for r in range(4)]
+    subspaces = [AffineSubspace(PROBLEM.initial(r), one) for r, one in enumerate(maps)]
     recipe = Recipe.from_data({**RECIPE, "optimizer": {"kind": "adam"}, "steps": 60}, "tests")
 
     class Look:
@@ -90,3 +91,14 @@ def test_playing_back_changes_neither_training_nor_ledgers(drop: bool, monkeypat
     assert [ledger.spent for ledger in ledgers] == [ledger.spent for ledger in plain]
     assert cuda.recorded == (2 if drop else 1)  # other rows, other tensors: a new recording
     assert cuda.replayed == 60 - playback.WARM_UP * cuda.recorded
+
+
+def test_steps_that_are_not_alike_are_not_played_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = run([Ledger() for _ in range(4)], drop=True, redrawn=True)
+    ledgers = [Ledger() for _ in range(4)]
+    cuda = Cuda(ledgers)
+    cuda.stand_in(monkeypatch)
+    for one, two in zip(run(ledgers, drop=True, redrawn=True), expected, strict=True):
+        assert torch.equal(one, two)
+    assert (cuda.recorded, cuda.replayed) == (0, 0)
+    assert [ledger.spent.gradient_evaluations for ledger in ledgers] == [60, 20, 60, 60]

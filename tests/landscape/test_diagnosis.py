@@ -67,21 +67,32 @@ def test_a_network_gets_every_diagnostic() -> None:
     assert barrier.middle == pytest.approx(sum(barriers) / 2)
 
 
-@pytest.mark.parametrize(
-    "network",
-    [
-        {"kind": "convnet", "channels": [2]},
-        pytest.param(
-            {"kind": "resnet", "blocks_per_group": 1, "widths": [2, 2, 2], "norm_groups": 1}, marks=pytest.mark.slow
-        ),
-    ],
-)
-def test_a_convolutional_network_gets_what_it_can_have(network: dict[str, Any]) -> None:
+@pytest.mark.slow
+def test_a_residual_network_gets_what_it_can_have() -> None:
+    network = {"kind": "resnet", "blocks_per_group": 1, "widths": [2, 2, 2], "norm_groups": 1}
     task = make_task(merged(BLOBS, {"problem": {"network": network}, "full_training": {"steps": 3}}))
     found = diagnose(task, problems.build(task, small_images(train=20, test=10)), None, [0, 1])
     names = {finding.name for finding in found.findings}
     assert {"loss barrier", "kernel distance from w_0 to w_T", "disagreement on the test set"} <= names
     assert not any("alignment" in name or "neuron" in name or "chi_1" in name for name in names)
+
+
+@pytest.mark.parametrize("normalization", [None, {"kind": "batch"}], ids=["plain", "batch normalization"])
+def test_a_convolutional_network_gets_every_diagnostic(normalization: dict[str, Any] | None) -> None:
+    network = {"kind": "convnet", "channels": [3], "normalization": normalization}
+    task = make_task(merged(BLOBS, {"problem": {"network": network}, "full_training": {"steps": 8}}))
+    wider, images = widened(task), small_images(train=20, test=10)
+    assert wider is not None
+    found = diagnose(task, problems.build(task, images), problems.build(wider, images), [0, 1])
+    perceptron = make_task(BLOBS, {"full_training": {"steps": 8}})
+    wider = widened(perceptron)
+    assert wider is not None
+    same = diagnose(perceptron, small_problem(perceptron), problems.build(wider, blobs()), [0, 1])
+    assert [finding.name for finding in found.findings] == [finding.name for finding in same.findings]
+    assert max(named(found, "loss change of alignment (rounding)")) < 1e-5
+    assert max(named(found, "loss change of splitting a neuron")) < 1e-5
+    chi_1 = 0.5 if normalization is None else math.pi / (math.pi - 1)
+    assert named(found, "chi_1 at initialization") == pytest.approx((chi_1,))
 
 
 @pytest.mark.parametrize("base", [WELL, QUADRATIC, PIXELS], ids=lambda base: base["name"])

@@ -11,7 +11,7 @@ import torch
 from scipy.integrate import quad
 from torch import Tensor
 
-from lowdim_bench.landscape import goldilocks, transient_chaos
+from lowdim_bench.landscape import goldilocks, normalized_chaos, transient_chaos
 from lowdim_bench.problems import Block, Metrics
 from lowdim_bench.problems.differentiated import DifferentiatedProblem
 from tests.problems.small import WELL, make_task, small_problem
@@ -78,6 +78,29 @@ def test_a_wide_random_layer_stretches_as_chi_says() -> None:
     step = 1e-4 * rng.normal(size=1500)
     moved = weights @ (np.tanh(before + step) - np.tanh(before))
     assert (moved**2).sum() / (step**2).sum() == pytest.approx(found.chi_1, rel=0.2)
+
+
+def test_normalized_relu_layers_are_chaotic() -> None:
+    """E[phi'^2] = 1/2 and Var[phi] = 1/2 - 1/(2 pi) for z ~ N(0, 1)."""
+    found = normalized_chaos("relu")
+    assert (found.q_star, found.chi_1) == pytest.approx((1, math.pi / (math.pi - 1)), rel=1e-9)
+
+
+@pytest.mark.parametrize("deviation", [0.3, 2.0])
+def test_a_wide_normalized_layer_stretches_as_chi_says_whatever_its_weights(deviation: float) -> None:
+    """Finite differences through one layer of 600 neurons, normalized over a batch of 400; some percent of scatter."""
+    rng = np.random.default_rng(0)
+    weights = rng.normal(scale=deviation / math.sqrt(600), size=(600, 600))
+    before = rng.normal(size=(400, 600))
+    step = 1e-4 * rng.normal(size=(400, 600))
+
+    def through(values: np.ndarray) -> np.ndarray:
+        raw = np.maximum(values, 0) @ weights
+        return (raw - raw.mean(axis=0)) / raw.std(axis=0)
+
+    assert through(before).var() == pytest.approx(1)
+    moved = through(before + step) - through(before)
+    assert (moved**2).sum() / (step**2).sum() == pytest.approx(normalized_chaos("relu").chi_1, rel=0.05)
 
 
 def test_the_edge_of_chaos_and_negative_variances_are_refused() -> None:

@@ -6,14 +6,23 @@ import numpy as np
 import pytest
 import torch
 
+from lowdim_bench import problems
 from lowdim_bench.errors import UserError
 from lowdim_bench.landscape import align, embed, linear_path, merge_duplicates, symmetry
 from lowdim_bench.problems import Block, Problem
-from tests.problems.small import BLOBS, QUADRATIC, WELL, make_task, merged, small_problem
+from tests.problems.small import BLOBS, QUADRATIC, WELL, make_task, merged, small_images, small_problem
 
 
 def network(*hidden: int) -> Problem:
     return small_problem(make_task(merged(BLOBS, {"problem": {"network": {"hidden": list(hidden)}}})))
+
+
+def convolutional(*channels: int, batch: bool) -> Problem:
+    spec = {"kind": "convnet", "channels": list(channels), "normalization": {"kind": "batch"} if batch else None}
+    return problems.build(make_task(merged(BLOBS, {"problem": {"network": spec}})), small_images())
+
+
+both_kinds = pytest.mark.parametrize("batch", [False, True], ids=["plain", "batch normalization"])
 
 
 def loss(problem: Problem, weights: torch.Tensor) -> float:
@@ -35,6 +44,57 @@ def test_permuted_neurons_are_found_and_the_barrier_is_gone() -> None:
     assert 0 < found.moved <= found.neurons == 9
     assert found.loss_change < 1e-6
     assert linear_path(problem, weights, aligned).loss_barrier == pytest.approx(0, abs=1e-6)
+
+
+def drawn(problem: Problem, replicate: int) -> torch.Tensor:
+    """Weights at which every number of a block is another, scales and biases too."""
+    generator = torch.Generator().manual_seed(replicate)
+    return problem.initial(replicate) + 0.3 * torch.randn(problem.full_dimension, generator=generator)
+
+
+@both_kinds
+def test_permuted_channels_are_found_and_the_loss_is_the_same(batch: bool) -> None:
+    problem = convolutional(4, 3, batch=batch)
+    assert symmetry.hidden_layers(problem.blocks) == {0: 4, 1: 3}
+    weights = drawn(problem, 0)
+    shuffled = symmetry.permute(problem, weights, 0, np.array([2, 0, 3, 1]))
+    shuffled = symmetry.permute(problem, shuffled, 1, np.array([1, 2, 0]))
+    assert loss(problem, shuffled) == pytest.approx(loss(problem, weights), rel=1e-6)
+    aligned, found = align(problem, weights, shuffled)
+    assert torch.equal(aligned, weights)
+    assert found.neurons == found.moved == 7
+    assert found.loss_change < 1e-6
+    assert linear_path(problem, weights, aligned).loss_barrier == pytest.approx(0, abs=1e-6)
+
+
+def test_a_channel_takes_its_pixels_with_it() -> None:
+    """One pooling of 4 x 4 pixels: the dense layer sees 2 x 2 of each of 2 channels, one channel after the other."""
+    problem = convolutional(2, batch=False)
+    head = problem.blocks[-2]
+    assert (head.shape, head.neurons) == ((8, 3), (0, None))
+    weights = drawn(problem, 0)
+    swapped = symmetry.permute(problem, weights, 0, np.array([1, 0]))
+    before, after = (one[head.start : head.stop].view(2, 4, 3) for one in (weights, swapped))
+    assert torch.equal(after, before.flip(0))
+
+
+@both_kinds
+def test_a_channel_can_be_split_and_merged_again(batch: bool) -> None:
+    narrow, wide = (convolutional(channels, 3, batch=batch) for channels in (2, 3))
+    weights = drawn(narrow, 0)
+    found = embed(narrow, wide, weights)
+    assert found.wide_loss == pytest.approx(found.loss, rel=1e-6)
+    split = symmetry.split_neuron(narrow, wide, weights, layer=0, neuron=1, share=0.25)
+    whole, merged_ones = merge_duplicates(wide, split)
+    assert (merged_ones.neurons, merged_ones.distinct) == (6, 5)
+    assert loss(wide, whole) == pytest.approx(loss(narrow, weights), rel=1e-6)
+
+
+@both_kinds
+def test_a_channel_before_the_dense_layer_can_be_split_too(batch: bool) -> None:
+    narrow, wide = (convolutional(2, channels, batch=batch) for channels in (3, 4))
+    split = symmetry.split_neuron(narrow, wide, drawn(narrow, 0), layer=1, neuron=0)
+    assert merge_duplicates(wide, split)[1].distinct == 5
 
 
 def test_one_hidden_layer_is_matched_as_well_as_any_order_can() -> None:

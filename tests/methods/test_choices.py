@@ -71,6 +71,9 @@ def test_parameters_at_their_default_do_not_change_the_digest() -> None:
 PINNED: dict[str, tuple[str, dict[str, Any]]] = {
     "bias_only": ("6fbad6f04a10f773", {}),
     "burn_in_subspace": ("12e825de4a7607e3", {"burn_in_steps": 64, "operator": "auto"}),
+    "cp_als": ("0837e0af04e830d1", {}),
+    "cp_leverage": ("5108fc17d5f66a18", {"samples": 1024, "combine": True, "deterministic": False}),
+    "cp_uniform": ("7e0aca33b73d9705", {"samples": 1024}),
     "data_diet_imp": (
         "0c5a6abb2d69eaa7",
         {
@@ -102,6 +105,7 @@ PINNED: dict[str, tuple[str, dict[str, Any]]] = {
     "nola": ("d55abc6b95282976", {"rank": 8}),
     "normalization_only": ("ccab12a5699f794f", {}),
     "one_shot_magnitude": ("d10bdcfc9752f956", {"rewind_step": 0, "scope": "all"}),
+    "random_bases": ("03256fa2ba2965ea", {"directions": 250, "operator": "auto"}),
     "random_mask": ("1ab4c8d43eccb7b4", {"scope": "all"}),
     "random_subspace": ("433073193b064ea8", {"operator": "auto"}),
     "rigl_mask": ("fa3f15b0d4e52b44", {"updates": 20, "share": 0.3}),

@@ -19,14 +19,27 @@ from lowdim_bench.problems.networks import build_network
 from lowdim_bench.records import Spending, Trial
 from lowdim_bench.specs import load_task, task_names
 from lowdim_bench.specs.problem import Classification, QuadraticWell
-from tests.problems.small import BLOBS, WELL, make_task, small_images, small_problem
+from tests.problems.small import BLOBS, TENSOR, WELL, make_task, small_images, small_problem
 
 IMAGES = {"problem": {"network": {"kind": "resnet", "blocks_per_group": 1, "widths": [2, 2, 2], "norm_groups": 2}}}
-TASKS = {"blobs": make_task(BLOBS), "well": make_task(WELL), "images": make_task(BLOBS, {"name": "images"} | IMAGES)}
-PROBLEMS = {name: small_problem(TASKS[name]) for name in ("blobs", "well")}
+TASKS = {
+    "blobs": make_task(BLOBS),
+    "well": make_task(WELL),
+    "tensor": make_task(TENSOR),
+    "images": make_task(BLOBS, {"name": "images"} | IMAGES),
+}
+PROBLEMS = {name: small_problem(TASKS[name]) for name in ("blobs", "well", "tensor")}
 PROBLEMS["images"] = problems.build(TASKS["images"], small_images())
 # Where it is not blobs and well: a method may need what these have not.
-TASKS_OF = {"bias_only": ["blobs"], "data_diet_imp": ["blobs"], "normalization_only": ["images"], "width": ["blobs"]}
+TASKS_OF = {
+    "cp_als": ["tensor"],
+    "cp_leverage": ["tensor"],
+    "cp_uniform": ["tensor"],
+    "bias_only": ["blobs"],
+    "data_diet_imp": ["blobs"],
+    "normalization_only": ["images"],
+    "width": ["blobs"],
+}
 STEPS = 12
 
 
@@ -56,6 +69,9 @@ NOTHING: Price = lambda k, D: 0  # noqa: E731 - one entry beside others
 PRICES: dict[str, list[tuple[dict[str, Any], Price]]] = {
     "bias_only": [({}, NOTHING)],
     "burn_in_subspace": [({}, lambda k, D: 64), ({"burn_in_steps": 3, "operator": "gaussian"}, lambda k, D: 3)],
+    "cp_als": [({}, NOTHING)],
+    "cp_leverage": [({}, NOTHING), ({"samples": 9, "combine": False, "deterministic": True}, NOTHING)],
+    "cp_uniform": [({}, NOTHING)],
     "data_diet_imp": [
         ({"pretrain_steps": 4, "score_steps": 3, "score_runs": 2, "size": 20}, diet_price),
         ({"pretrain_steps": 4, "subset": "random"}, lambda k, D: imp_price(k, D, rewind=4)),
@@ -84,6 +100,7 @@ PRICES: dict[str, list[tuple[dict[str, Any], Price]]] = {
     "nola": [({}, lambda k, D: 0), ({"rank": 1}, lambda k, D: 0)],
     "one_shot_magnitude": [({}, lambda k, D: STEPS), ({"rewind_step": 5}, lambda k, D: STEPS)],
     "normalization_only": [({}, NOTHING)],
+    "random_bases": [({}, NOTHING), ({"directions": 3, "operator": "gaussian"}, NOTHING)],
     "random_mask": [({}, NOTHING)],
     "random_subspace": [
         ({"operator": operator}, NOTHING) for operator in ("signed_hash", "gaussian", "orthonormal", "hadamard")

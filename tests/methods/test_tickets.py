@@ -19,7 +19,7 @@ from lowdim_bench.parametrizations import AffineSubspace, Coordinates, Parametri
 from lowdim_bench.preparation import prepare_pack
 from lowdim_bench.problems import BatchOrder, Ledger, MeteredProblem
 from lowdim_bench.records import Trial
-from tests.problems.small import BLOBS, WELL, make_task, small_problem
+from tests.problems.small import BLOBS, QUADRATIC, WELL, make_task, small_problem
 
 TASK = make_task(BLOBS)
 PROBLEM = small_problem(TASK)
@@ -226,3 +226,36 @@ def test_a_flat_well_is_pruned_at_once_and_a_steep_one_at_the_least_rate() -> No
     assert counts(1e9) == [12, 2]
     assert counts(1e-9) == [12, 8, 6, 4, 3, 2]
     assert 3 <= len(counts(0.03)) < 6
+
+
+def test_a_training_that_ran_away_is_a_failure_with_its_reason() -> None:
+    """Weights that are finite still, of a loss of degree eight in them whose curvature no longer is."""
+    changes = {
+        "problem": {"hidden": 1, "variant": "norm", "quadratic_layers": 2, "data": {"degree": 4}},
+        "full_training": {"optimizer": {"kind": "sgd"}, "learning_rate": {"value": 0.5}},
+    }
+    task = make_task(QUADRATIC, changes)
+    trials = [Trial(k=k, replicate=replicate, round=0) for k in (1, 3) for replicate in range(4)]
+    items = prepare_pack(small_problem(task), task, method("landscape_imp"), trials)
+    failures = {item.failure for item in items if item.failure}
+    assert failures
+    assert all(
+        "the curvature" in failure and "lower learning_rate.value of full_training" in failure for failure in failures
+    )
+    assert all(item.diverged for item in items if not item.failure)
+
+
+def test_curvature_that_vanishes_is_one_eigenvalue_of_zero() -> None:
+    class Flat:
+        """A loss without curvature."""
+
+        def batch_order(self, examples: int) -> BatchOrder:
+            return BatchOrder(WELL_PROBLEM, [0], examples)
+
+        def hessian_vector(self, weights: Tensor, vectors: Tensor, examples: Tensor | None) -> Tensor:
+            return torch.zeros_like(vectors)
+
+    flat: Any = Flat()
+    setting = Setting(flat, 3, 5, make_task(WELL).full_training)
+    values, shares = spectrum(setting, torch.ones(12), Coordinates(torch.arange(12), 12), 8, 6)
+    assert (values.tolist(), shares.tolist()) == ([0.0], [1.0])

@@ -16,7 +16,7 @@ from lowdim_bench.leaderboard import build_board
 from lowdim_bench.leaderboard.formats import formatted
 from lowdim_bench.leaderboard.rows import plain
 from lowdim_bench.pages import Content, collect, render_page, render_report
-from lowdim_bench.records import TrialResult
+from lowdim_bench.records import PredictedThreshold, Predictions, Spread, TrialResult
 from lowdim_bench.tracking import Credit, StoredSweep
 from tests.leaderboard.made_up import sweep
 
@@ -97,6 +97,19 @@ def test_the_page_of_a_server_takes_its_script_from_there_and_links_to_runs() ->
     page = Elements(render_page(content(*BOARD), "leaderboard"))
     assert [one["src"] for one in page.named("script") if "src" in one] == ["leaderboard/vega.js"]
     assert {f"/#/runs/{one.run_id}" for one in BOARD} <= {one["href"] for one in page.named("a")}
+
+
+def test_a_prediction_stands_beside_the_threshold_and_is_text_whatever_it_says() -> None:
+    equivalent = Spread(n=3, median=210.0, low=180.0, high=240.0)
+    predicted = PredictedThreshold(target="train_loss <= 0.1", formula=None, equivalent=equivalent, simulated=None)
+    told = Predictions(thresholds=(predicted,), conditions=("Heuristic: <b>bold</b>\x1b[31m.",))
+    measured = replace(sweep("random_subspace", 200), predictions=told)
+    shown = Elements(render_report(content(measured)))
+    assert "predicted k*: deterministic equivalent 210 (180..240, n = 3). Heuristic: <b>bold</b>" in "".join(shown.text)
+    assert "\x1b" not in "".join(shown.text)
+    assert not shown.named("b")
+    (row,) = build_board([measured]).rows
+    assert row.predictions == told
 
 
 def test_nothing_recorded_is_said() -> None:

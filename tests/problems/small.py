@@ -66,6 +66,31 @@ PIXELS: dict[str, Any] = BLOBS | {
     },
 }  # fmt: skip
 """A grid of 5 x 5 pixels, of which 9 have 4 neighbours: D = 36 + 25 + 25 + 1."""
+TEXT: dict[str, Any] = BLOBS | {
+    "name": "small-text",
+    "problem": {
+        "kind": "next_character",
+        "data": {"kind": "bundled_text", "text": "as_you_like_it", "train_characters": 400, "test_characters": 100},
+        "network": {"kind": "transformer", "layers": 1, "width": 4, "heads": 2, "context": 6},
+    },
+}
+"""66 windows of 6 of 68 characters, one layer of width 4: D = 68 * 4 + 6 * 4 + 244 + 8 + 4 * 68 + 68."""
+LEAST_SQUARES: dict[str, Any] = FULL_RECIPE | {
+    "optimizer": {"kind": "alternating_least_squares"},
+    "learning_rate": {"value": 1.0},
+}
+TENSOR: dict[str, Any] = BLOBS | {
+    "name": "small-tensor",
+    "problem": {
+        "kind": "tensor_decomposition",
+        "data": {"kind": "planted_tensor", "shape": [7, 6, 5], "rank": 2, "noise": 0.05},
+        "rank": 3,
+    },
+    "training": {**LEAST_SQUARES, "evaluate_every": 4},
+    "full_training": LEAST_SQUARES,
+    "threshold": {"k_max": 54},
+}
+"""Three factors of three columns: D = 54; its two components take 36."""
 BLOBS_DIMENSION = 6 * 5 + 5 + 5 * 3 + 3
 WELL_DIMENSION = 12
 

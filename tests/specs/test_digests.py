@@ -7,16 +7,30 @@ from typing import Any
 
 import pytest
 
-from lowdim_bench.specs import Spec, Task, canonical_json, digest_of, load_task, problem, read_yaml, task, task_names
+from lowdim_bench.specs import (
+    Spec,
+    Task,
+    canonical_json,
+    digest_of,
+    load_task,
+    problem,
+    read_yaml,
+    task,
+    task_names,
+    tensors,
+)
 from lowdim_bench.specs.catalogue import task_folder
-from tests.problems.small import BLOBS, PIXELS, QUADRATIC, WELL, make_task, merged
+from tests.problems.small import BLOBS, PIXELS, QUADRATIC, TENSOR, TEXT, WELL, make_task, merged
 
 # A change here parts all results stored so far from the task: it must be meant. A new field with a default changes nothing.
 PINNED = {
     "cifar10-conv4": "303c17a0b474d386",
+    "cifar10-resnet18": "aea8a7b9dc5b83ea",
     "cifar10-resnet20": "b6ece31fc6e8c0bb",
+    "digits-conv-batchnorm": "6c45251731c9339c",
     "digits-mlp": "076b28f55017ac89",
     "digits-mlp-open": "ba18fb34cddc0ce0",
+    "digits-resnet18": "944b497588046017",
     "fashion-conv2": "0d4021f67bda006c",
     "fashion-conv3": "780fa802335d1493",
     "mnist-conv2": "1ccb76259c61ee19",
@@ -33,6 +47,10 @@ PINNED = {
     "quadratic-mixed-norm": "634928380f464391",
     "quadratic-mixed-orthogonal": "7c4009ff79943ed1",
     "quadratic-mixed-plain": "385e262094f6b6d8",
+    "tensor-planted": "23619df20b9d3864",
+    "tensor-planted-concentrated": "3a322faccf17702b",
+    "tensor-planted-small": "98280916ab76986d",
+    "text-transformer": "592551f1dcd8b02e",
     "well-isotropic": "2bb95315e57141aa",
     "well-power2": "8a9761ab085db6b7",
 }
@@ -43,8 +61,10 @@ PINNED_DEFAULTS: dict[type[Spec], dict[str, Any]] = {
     problem.TorchvisionData: {"train_examples": None},
     problem.ArraysData: {"train_examples": None},
     problem.MlpNetwork: {"hidden": ()},
-    problem.ConvNetwork: {},
+    problem.BatchNormalization: {"statistics_examples": 2048},
+    problem.ConvNetwork: {"normalization": None},
     problem.ResNetwork: {"blocks_per_group": 3, "widths": (16, 32, 64), "norm_groups": 8},
+    problem.TorchvisionNetwork: {"statistics_examples": 2048},
     problem.Classification: {},
     problem.PowerSpectrum: {},
     problem.TwoLevelSpectrum: {},
@@ -56,8 +76,15 @@ PINNED_DEFAULTS: dict[type[Spec], dict[str, Any]] = {
     problem.PixelFeedForward: {"width": None, "activation": "tanh", "input_every": None},
     problem.PixelRecurrent: {"layers": 0},
     problem.PixelLabelling: {"accuracy": "whole_image"},
+    problem.BundledText: {"train_characters": None, "test_characters": 12_000},
+    problem.TransformerNetwork: {},
+    problem.NextCharacter: {},
     task.Adam: {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-7},
     task.Sgd: {"momentum": 0.0, "nesterov": False},
+    task.AlternatingLeastSquares: {},
+    tensors.PlantedTensor: {"noise": 0.0, "factors": "gaussian", "peak": 10.0, "draw": 0},
+    tensors.ArrayTensor: {},
+    tensors.TensorDecomposition: {},
     task.LearningRate: {"reference_k": 1, "exponent": 0.0, "multipliers": (1.0,), "schedule": "constant"},
     task.Recipe: {},
     task.TrainingRecipe: {},
@@ -79,16 +106,24 @@ ARRAYS = {"kind": "arrays", "path": "mine.npz", "sha256": "0" * 64}
 RESNET = {"kind": "resnet", "blocks_per_group": 1, "widths": [8, 8, 8], "norm_groups": 4}
 TORCHVISION = {"kind": "torchvision", "dataset": "MNIST", "train_examples": 100}
 CONVNET = {"kind": "convnet", "channels": [4]}
+NORMALIZED = CONVNET | {"normalization": {"kind": "batch", "statistics_examples": 20}}
 SKIP = {"kind": "pixel_feed_forward", "layers": 3, "width": 7, "input_every": 2}
 TASKS = {
     "blobs": make_task(BLOBS),
     "futile": make_task(BLOBS, {"futility": {}}),
     "arrays": make_task(BLOBS, {"problem": {"data": ARRAYS, "network": CONVNET}}),
     "resnet": make_task(BLOBS, {"problem": {"data": TORCHVISION, "network": RESNET}}),
+    "batch normalization": make_task(BLOBS, {"problem": {"network": NORMALIZED}}),
+    "torchvision network": make_task(BLOBS, {"problem": {"network": {"kind": "torchvision", "model": "resnet18"}}}),
+    "transformer": make_task(TEXT),
     "power": make_task(WELL),
     "two-level": make_task(WELL, {"problem": {"spectrum": {"kind": "two_level", "high_count": 2, "low": 0.1}}}),
     "quadratic network": make_task(
         QUADRATIC, {"problem": {"variant": "norm", "data": {"planted": "low_rank", "rank": 1}}}
+    ),
+    "tensor": make_task(TENSOR, {"problem": {"data": {"factors": "concentrated"}}}),
+    "own tensor": make_task(
+        TENSOR, {"problem": {"data": {"kind": "array_tensor", "path": "x.npz", "sha256": "0" * 64}}}
     ),
     "recurrent pixels": make_task(PIXELS),
     "feed-forward pixels": make_task(PIXELS, {"problem": {"network": SKIP}}),
@@ -128,7 +163,7 @@ def test_every_shipped_task_has_a_pinned_digest() -> None:
 def test_every_default_is_pinned() -> None:
     kinds = {
         kind
-        for module in (problem, task)
+        for module in (problem, task, tensors)
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, Spec) and kind.__module__ == module.__name__
     }

@@ -14,7 +14,7 @@ import pytest
 
 from lowdim_bench.errors import UserError
 from lowdim_bench.methods import FrozenCode, MethodChoice
-from lowdim_bench.records import Estimate, TrialResult
+from lowdim_bench.records import Estimate, PredictedThreshold, Predictions, Spread, TrialResult
 from lowdim_bench.settings import Settings
 from lowdim_bench.specs import Task
 from lowdim_bench.tracking import Store, SweepLog, keys
@@ -325,6 +325,24 @@ def test_a_finished_sweep_stays_finished_until_there_is_more(
         shown = store._connection._client.get_run(log.run_id).data.metrics
         assert shown["success_probability"] == 0.5, "not the 1.0 of before"
     assert store._connection.run(log.run_id).status == "FINISHED"
+
+
+def test_predictions_are_kept_with_a_sweep_and_altered_ones_are_none(
+    store: Store, open_sweep: Open, task: Task, method: MethodChoice
+) -> None:
+    equivalent = Spread.of([210.0, None, 180.0])
+    assert equivalent == Spread(n=2, median=195.0, low=180.0, high=210.0)
+    assert Spread.of([None]) is None
+    target = task.ranked_target.name
+    one = PredictedThreshold(target=target, formula=None, equivalent=equivalent, simulated=None)
+    told = Predictions(thresholds=(one,), conditions=("it holds",))
+    with open_sweep():
+        pass
+    assert store.sweeps()[0].predictions is None
+    store.annotate(task, method, {}, {keys.PREDICTION: told.model_dump_json()})
+    assert store.sweeps()[0].predictions == told
+    store.annotate(task, method, {}, {keys.PREDICTION: '{"thresholds": "altered"}'})
+    assert store.sweeps()[0].predictions is None
 
 
 def test_all_sweeps_are_read_and_broken_ones_named(

@@ -52,6 +52,11 @@ def task() -> Task:
     )
 
 
+@pytest.fixture(scope="session")
+def problem(task: Task) -> problems.Problem:
+    return problems.build(task, problems.load_arrays(task, Settings.resolve().data_root))
+
+
 class _HereAndNow:
     """An executor that runs each job in this process as soon as it is waited for."""
 
@@ -225,6 +230,21 @@ def copy(original: Path, tmp_path: Path) -> Copy:
 def verifier(original: Path) -> Verifier:
     """Keeps the problem from one test to the next."""
     return Verifier(settings_of(original).data_root, "none")
+
+
+@pytest.fixture(scope="session")
+def spot_checker(original: Path) -> Verifier:
+    """Looks at one of the five parts of the digits for each certificate."""
+    return Verifier(settings_of(original).data_root, "none", sample=0.1)
+
+
+@pytest.fixture
+def spot_check(spot_checker: Verifier) -> Callable[[Run], Report]:
+    def run(one: Run) -> Report:
+        (dossier,) = Store(settings_of(one.store)).dossiers([one.run_id])
+        return spot_checker.verify(dossier)
+
+    return run
 
 
 @pytest.fixture

@@ -34,7 +34,11 @@ class Block:
     start: int
     fan_in: int
     neurons: tuple[int | None, ...] = ()
-    """For each axis, which hidden layer's neurons lie along it, or None for no neurons. Empty where nobody has said."""
+    """For each axis, which hidden layer's neurons lie along it, or None for no neurons. Empty where nobody has said.
+
+    Where an axis is longer than its layer has neurons, each has an equal share of it, one after the other: the pixels of a
+    channel as a dense layer sees them.
+    """
 
     @property
     def stop(self) -> int:
@@ -63,15 +67,32 @@ class Layout:
         self.add(f"{name}.weight", "weight", (inputs, outputs), inputs, neurons)
         self.add(f"{name}.bias", "bias", (outputs,), inputs, neurons[1:])
 
-    def conv(self, name: str, inputs: int, outputs: int, size: int, *, bias: bool) -> None:
+    def conv(
+        self, name: str, inputs: int, outputs: int, size: int, *, bias: bool, neurons: tuple[int | None, ...] = ()
+    ) -> None:
+        """A square kernel and its biases; `neurons` says which hidden layers are its outputs and inputs."""
         fan_in = inputs * size * size
-        self.add(f"{name}.weight", "weight", (outputs, inputs, size, size), fan_in)
+        self.add(
+            f"{name}.weight", "weight", (outputs, inputs, size, size), fan_in, (*neurons, None, None) if neurons else ()
+        )
         if bias:
-            self.add(f"{name}.bias", "bias", (outputs,), fan_in)
+            self.add(f"{name}.bias", "bias", (outputs,), fan_in, neurons[:1])
 
-    def norm(self, name: str, channels: int) -> None:
-        self.add(f"{name}.scale", "norm_scale", (channels,), channels)
-        self.add(f"{name}.shift", "bias", (channels,), channels)
+    def norm(self, name: str, channels: int, neurons: tuple[int | None, ...] = ()) -> None:
+        self.add(f"{name}.scale", "norm_scale", (channels,), channels, neurons)
+        self.add(f"{name}.shift", "bias", (channels,), channels, neurons)
+
+
+def neuron_counts(blocks: Sequence[Block]) -> dict[int, int]:
+    """How many neurons each hidden layer has. Raises ValueError where a block does not say where they lie."""
+    counts: dict[int, int] = {}
+    for block in blocks:
+        if len(block.neurons) != len(block.shape):
+            raise ValueError(f"{block.name} does not say which of its parameters belong to which neuron")
+        for layer, size in zip(block.neurons, block.shape, strict=True):
+            if layer is not None:
+                counts[layer] = min(size, counts.get(layer, size))
+    return dict(sorted(counts.items()))
 
 
 def lecun_normal(blocks: Sequence[Block], generator: torch.Generator) -> Tensor:
@@ -96,13 +117,25 @@ def split(blocks: Sequence[Block], weights: Tensor) -> list[Tensor]:
 class PackedNetwork(ABC):
     """A network of fixed shape. Subclasses say which blocks it has and how logits come from them."""
 
+    has_statistics = False
+    """Whether an evaluation needs `statistics` of the training inputs, which take a pass over them."""
+
     def __init__(self, blocks: Sequence[Block]) -> None:
         self.blocks = tuple(blocks)
         self.full_dimension = self.blocks[-1].stop
 
     @abstractmethod
     def forward(self, parts: Sequence[Tensor], inputs: Tensor) -> Tensor:
-        """Logits (P, B, C). `parts` holds a (P, *shape) tensor for each block, in order."""
+        """Logits (P, B, C), as they are trained. `parts` holds a (P, *shape) tensor for each block, in order."""
+
+    def statistics(self, weights: Tensor, inputs: Tensor) -> Tensor | None:
+        """What normalization holds fixed in an evaluation at weights (P, D), from training inputs (N, ...): (P, S). None where
+        each example is normalized by itself, or not at all."""
+        return None
+
+    def evaluate(self, parts: Sequence[Tensor], inputs: Tensor, statistics: Tensor | None) -> Tensor:
+        """Logits (P, B, C), as they are evaluated: each example's are its own, given the `statistics` of the weights."""
+        return self.forward(parts, inputs)
 
     def split(self, weights: Tensor) -> list[Tensor]:
         """Views (P, *shape), one a block, of weights (P, D)."""
@@ -133,14 +166,20 @@ class PackedNetwork(ABC):
         return losses.detach(), torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
 
     @torch.no_grad()
-    def measure(self, weights: Tensor, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss and accuracy on all of inputs (N, ...) and labels (N,): each (P,), float64, on the CPU."""
+    def measure(
+        self, weights: Tensor, inputs: Tensor, labels: Tensor, reference: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean loss and accuracy on all of inputs (N, ...) and labels (N,): each (P,), float64, on the CPU.
+
+        `reference` are the training inputs, of which statistics are taken; None where `inputs` are these.
+        """
         parts, pack, count = self.split(weights), weights.shape[0], len(labels)
+        statistics = self.statistics(weights, inputs if reference is None else reference)
         loss = torch.zeros(pack, dtype=torch.float64, device=weights.device)
         correct = torch.zeros(pack, dtype=torch.float64, device=weights.device)
         for start in range(0, count, EVALUATION_EXAMPLES):
             some = labels[start : start + EVALUATION_EXAMPLES].expand(pack, -1)
-            logits = self.forward(parts, inputs[start : start + EVALUATION_EXAMPLES].unsqueeze(0))
+            logits = self.evaluate(parts, inputs[start : start + EVALUATION_EXAMPLES].unsqueeze(0), statistics)
             losses = functional.cross_entropy(logits.flatten(0, 1), some.flatten(), reduction="none")
             loss += losses.view(pack, -1).sum(dim=1, dtype=torch.float64)
             correct += (logits.argmax(dim=2) == some).sum(dim=1)
@@ -165,11 +204,11 @@ class PackedNetwork(ABC):
 
     @torch.no_grad()
     def error_norms(self, weights: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
-        """|softmax - one-hot label| (P, N) of each example at weights (P, D)."""
-        parts, norms = self.split(weights), []
+        """|softmax - one-hot label| (P, N) of each training example at weights (P, D)."""
+        parts, norms, statistics = self.split(weights), [], self.statistics(weights, inputs)
         for start in range(0, len(labels), EVALUATION_EXAMPLES):
             some = labels[start : start + EVALUATION_EXAMPLES]
-            logits = self.forward(parts, inputs[start : start + EVALUATION_EXAMPLES].unsqueeze(0))
+            logits = self.evaluate(parts, inputs[start : start + EVALUATION_EXAMPLES].unsqueeze(0), statistics)
             wanted = functional.one_hot(some, logits.shape[2])
             norms.append((logits.softmax(dim=2) - wanted).norm(dim=2))
         return torch.cat(norms, dim=1)
@@ -177,10 +216,11 @@ class PackedNetwork(ABC):
     def synaptic_flow(self, weights: Tensor, example_shape: Sequence[int]) -> Tensor:
         """|w| dR/d|w| (D,), float64 on the CPU; see `Problem.synaptic_flow`."""
         with torch.enable_grad():
-            sizes = weights.detach().cpu().double().abs().unsqueeze(0).requires_grad_()
+            sizes = weights.detach().cpu().double().abs().unsqueeze(0)
+            parts = [part.detach().requires_grad_() for part in self.split(sizes)]
             ones = torch.ones(1, 1, *example_shape, dtype=sizes.dtype)
-            (slope,) = torch.autograd.grad(self.linear(self.split(sizes), ones).sum(), sizes)
-        return (slope * sizes).detach()[0]
+            slopes = torch.autograd.grad(self.linear(parts, ones).sum(), parts)
+        return torch.cat([slope.flatten() for slope in slopes]) * sizes[0]
 
     def linear(self, parts: Sequence[Tensor], inputs: Tensor) -> Tensor:
         """Logits (P, B, C) without normalization by statistics, which has no place in a synaptic flow. Where no weight and no

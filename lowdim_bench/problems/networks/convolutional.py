@@ -16,13 +16,13 @@ from lowdim_bench.problems.networks.base import Layout, PackedNetwork, runs_comp
 from lowdim_bench.problems.networks.packing import Packing
 from lowdim_bench.specs.problem import ResNetwork
 
-_Forward = Callable[[Sequence[Tensor], Tensor], Tensor]
+Forward = Callable[[Sequence[Tensor], Tensor], Tensor]
 """From one parameter vector's tensors and images (B, channels, height, width) to logits (B, C)."""
-_Normalization = Callable[[Tensor, Tensor, Tensor], Tensor]
+Normalization = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From values (B, C, H, W), scale and shift (C,) to values (B, C, H, W)."""
 
 
-class _PerTrialNetwork(PackedNetwork):
+class PerTrialNetwork(PackedNetwork):
     """Convolutional networks run one trial at a time: on a CPU, grouped convolutions are slower than a loop.
 
     Each works on a copy of its parameters: the last bits of a convolution depend on how its tensors lie in memory, and a row of
@@ -36,7 +36,7 @@ class _PerTrialNetwork(PackedNetwork):
     def forward(self, parts: Sequence[Tensor], inputs: Tensor) -> Tensor:
         return self._one_by_one(self.forward_one, parts, inputs)
 
-    def _one_by_one(self, one: _Forward, parts: Sequence[Tensor], inputs: Tensor) -> Tensor:
+    def _one_by_one(self, one: Forward, parts: Sequence[Tensor], inputs: Tensor) -> Tensor:
         """Logits (P, B, C), where `one` works them out for one parameter vector."""
         pack = parts[0].shape[0]
         shared = inputs.shape[0] == 1
@@ -50,16 +50,16 @@ class _PerTrialNetwork(PackedNetwork):
 
 
 @final
-class ConvNet(_PerTrialNetwork):
+class ConvNet(PerTrialNetwork):
     """3 x 3 convolution, ReLU and 2 x 2 average pooling for each entry of `channels`, then one dense layer."""
 
     def __init__(self, image: tuple[int, int, int], channels: Sequence[int], classes: int) -> None:
         layout = Layout()
         before, height, width = image
         for index, after in enumerate(channels):
-            layout.conv(f"conv{index}", before, after, 3, bias=True)
+            layout.conv(f"conv{index}", before, after, 3, bias=True, neurons=(index, index - 1 if index else None))
             before, height, width = after, height // 2, width // 2
-        layout.dense("head", before * height * width, classes)
+        layout.dense("head", before * height * width, classes, (len(channels) - 1, None))
         super().__init__(layout.blocks)
         self._packing = Packing(image, channels, classes)
 
@@ -91,9 +91,11 @@ class ConvNet(_PerTrialNetwork):
         )
         return losses, gradient
 
-    def measure(self, weights: Tensor, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def measure(
+        self, weights: Tensor, inputs: Tensor, labels: Tensor, reference: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         if not runs_compiled(weights):
-            return super().measure(weights, inputs, labels)
+            return super().measure(weights, inputs, labels, reference)
         loss, correct = np.empty(len(weights)), np.empty(len(weights), np.int64)
         convolution.evaluate(
             weights.contiguous().numpy(),
@@ -108,7 +110,7 @@ class ConvNet(_PerTrialNetwork):
 
 
 @final
-class ResNet(_PerTrialNetwork):
+class ResNet(PerTrialNetwork):
     """The residual network of 6n + 2 layers of He et al. 2016, section 4.2, with group normalization."""
 
     def __init__(self, image: tuple[int, int, int], spec: ResNetwork, classes: int) -> None:
@@ -146,7 +148,7 @@ class ResNet(_PerTrialNetwork):
 
         return self._one_by_one(lambda own, images: self._logits(own, images, affine), parts, inputs)
 
-    def _logits(self, parts: Sequence[Tensor], images: Tensor, normalize: _Normalization) -> Tensor:
+    def _logits(self, parts: Sequence[Tensor], images: Tensor, normalize: Normalization) -> Tensor:
         """Logits (B, C), with `normalize` in the place of group normalization."""
         remaining = iter(parts)
 

@@ -54,9 +54,11 @@ class Mlp(PackedNetwork):
         )
         return losses, gradient
 
-    def measure(self, weights: Tensor, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def measure(
+        self, weights: Tensor, inputs: Tensor, labels: Tensor, reference: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         if not runs_compiled(weights):
-            return super().measure(weights, inputs, labels)
+            return super().measure(weights, inputs, labels, reference)
         loss, correct = np.empty(len(weights)), np.empty(len(weights), np.int64)
         mlp.evaluate(
             weights.contiguous().numpy(), inputs.flatten(1).numpy(), labels.numpy(), self._widths, loss, correct
