@@ -12,6 +12,7 @@ from lowdim_bench.landscape.initialization import (
 )
 from lowdim_bench.landscape.paths import Average, Curve, LinearPath, average, bezier_curve, linear_path, wedge
 from lowdim_bench.landscape.prediction import Landscape, Prediction, predict, recorded
+from lowdim_bench.landscape.strings import String, string
 from lowdim_bench.landscape.symmetry import Alignment, Embedding, Merged, align, embed, merge_duplicates
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "LinearPath",
     "Merged",
     "Prediction",
+    "String",
     "TransientChaos",
     "align",
     "average",
@@ -43,6 +45,7 @@ __all__ = [
     "normalized_chaos",
     "predict",
     "recorded",
+    "string",
     "tangent_kernel",
     "transient_chaos",
     "wedge",

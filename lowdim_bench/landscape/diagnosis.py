@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lowdim_bench.errors import UserError
-from lowdim_bench.landscape import functions, initialization, paths, symmetry
+from lowdim_bench.landscape import functions, initialization, paths, strings, symmetry
 from lowdim_bench.landscape.training import CHECKPOINTS, Trained, full_training
 from lowdim_bench.problems import Problem
 from lowdim_bench.problems.classification import ClassificationProblem
@@ -218,6 +218,7 @@ def _kernels(problem: ClassificationProblem, trained: Trained, row: int) -> Valu
 def _between(task: Task, problem: Problem, ends: tuple[Tensor, Tensor]) -> Values:
     line = paths.linear_path(problem, *ends)
     curve = paths.bezier_curve(problem, ends, task.full_training)
+    beads = strings.string(problem, ends, task.full_training)
     found: dict[str, float | None] = {
         "loss barrier": line.loss_barrier,
         "error barrier": line.error_barrier,
@@ -234,6 +235,9 @@ def _between(task: Task, problem: Problem, ends: tuple[Tensor, Tensor]) -> Value
         "highest loss on a Bezier curve less mean loss": curve.loss_excess,
         "highest error on a Bezier curve less mean error": curve.error_excess,
         "length of the Bezier curve / straight distance": curve.length_ratio,
+        "highest loss on a string of beads less mean loss": beads.curve.loss_excess,
+        "beads of that string": float(beads.beads),
+        "length of that string / straight distance": beads.curve.length_ratio,
         "cosine of the two w_T": functions.cosine(*ends),
     }
     if isinstance(problem, ClassificationProblem):

@@ -128,7 +128,7 @@ def bezier_curve(problem: Problem, ends: tuple[Tensor, Tensor], recipe: Recipe, 
     eight points of the curve, where Garipov et al. draw one at random.
     """
     bend = trained_bend(_arc(problem, ends, _midpoints()), 0.5 * (ends[0] + ends[1]), recipe)
-    return _curve(problem, torch.stack(ends), _arc(problem, ends, np.linspace(0, 1, points)).points(bend), 1)
+    return curve_of(problem, torch.stack(ends), _arc(problem, ends, np.linspace(0, 1, points)).points(bend))
 
 
 def wedge(problem: Problem, minima: Tensor, recipe: Recipe, points: int = POINTS) -> tuple[Curve, Tensor]:
@@ -138,7 +138,7 @@ def wedge(problem: Problem, minima: Tensor, recipe: Recipe, points: int = POINTS
     the smallest instance of the connectors of m minima of Fort & Jastrzebski 2019 (arXiv 1906.04724).
     """
     hub = trained_bend(_spokes(problem, minima, _midpoints()), minima.double().mean(dim=0).to(minima), recipe)
-    return _curve(problem, minima, _spokes(problem, minima, np.linspace(0, 1, points)).points(hub), len(minima)), hub
+    return curve_of(problem, minima, _spokes(problem, minima, np.linspace(0, 1, points)).points(hub), len(minima)), hub
 
 
 @final
@@ -200,7 +200,7 @@ def _spokes(problem: Problem, minima: Tensor, positions: Floats) -> BentPath:
     return BentPath(problem, fixed, (1 - t).repeat(len(minima)))
 
 
-def _curve(problem: Problem, connected: Tensor, points: Tensor, branches: int) -> Curve:
+def curve_of(problem: Problem, connected: Tensor, points: Tensor, branches: int = 1) -> Curve:
     """What lies on points (branches * n, D), n of each branch in order, that connect the rows of `connected`."""
     losses, errors = evaluate(problem, points)
     end_losses, end_errors = evaluate(problem, connected)

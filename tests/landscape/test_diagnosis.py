@@ -15,8 +15,9 @@ import torch
 from lowdim_bench import problems
 from lowdim_bench.cli.landscape import _without_nan
 from lowdim_bench.errors import UserError
-from lowdim_bench.landscape import Diagnosis, diagnose, widened
+from lowdim_bench.landscape import Diagnosis, diagnose, kernel_distance, tangent_kernel, widened
 from lowdim_bench.landscape.training import full_training
+from lowdim_bench.problems.classification import ClassificationProblem
 from tests.cli.conftest import COMMAND
 from tests.problems.small import BLOBS, PIXELS, QUADRATIC, WELL, blobs, make_task, merged, small_images, small_problem
 
@@ -65,6 +66,26 @@ def test_a_network_gets_every_diagnostic() -> None:
     (barrier,) = [finding for finding in found.findings if finding.name == "loss barrier"]
     assert barrier.range == (min(barriers), max(barriers))
     assert barrier.middle == pytest.approx(sum(barriers) / 2)
+
+
+def test_a_kernel_s_velocity_is_its_distance_a_step() -> None:
+    """Of a linear model the kernel does not move at all."""
+    task = make_task(BLOBS, {"full_training": {"steps": 45}})
+    problem = small_problem(task)
+    assert isinstance(problem, ClassificationProblem)
+    found, passed = diagnose(task, problem, None, [0, 1]), full_training(task, problem, [0, 1])
+    for row in (0, 1):
+        kernels = [tangent_kernel(problem, passed.passed[row, place], 100) for place in (0, 1, -2, -1)]
+        first, last = passed.steps[1], passed.steps[-1] - passed.steps[-2]
+        at_first, at_last = (named(found, f"kernel velocity a step, {name}")[row] for name in ("first 2", "last 1"))
+        assert (first, last) == (2, 1)
+        assert at_first == pytest.approx(kernel_distance(kernels[0], kernels[1]) / 2)
+        assert at_last == pytest.approx(kernel_distance(kernels[2], kernels[3]))
+    linear = make_task(merged(BLOBS, {"problem": {"network": {"hidden": []}}}))
+    still = diagnose(linear, small_problem(linear), None, [0, 1])
+    velocities = [one for one in still.findings if one.name.startswith("kernel")]
+    assert len(velocities) == 3
+    assert all(value == pytest.approx(0, abs=1e-12) for one in velocities for value in one.values)
 
 
 @pytest.mark.slow

@@ -29,6 +29,8 @@ class BatchNormalizedNetwork(PerTrialNetwork):
     training normalizes: the loss of a training set that is no larger is therefore the one that full-batch gradients go down.
     """
 
+    has_statistics = True
+
     def __init__(self, blocks: Sequence[Block], statistics_examples: int) -> None:
         super().__init__(blocks)
         self._statistics_examples = statistics_examples
