@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from lowdim_bench.settings import Settings
     from lowdim_bench.specs import Task
 
+Progress = Callable[[int, int], None]
 app = typer.Typer()
 _FIGURES = (".svg", ".png", ".json")
 
@@ -54,44 +56,78 @@ def predict(
 @command(app, "lowdim-bench diagnose digits-mlp --replicates 3")
 def diagnose(
     task: Annotated[
-        str, typer.Argument(help="Name of a shipped task, or path to a task file.", autocompletion=complete_task)
-    ],
-    replicates: Annotated[int, typer.Option(min=2, max=20, help="Full trainings to look at.")] = 2,
+        str | None, typer.Argument(help="Name of a shipped task, or path to a task file.", autocompletion=complete_task)
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(help="Instead of training: where the trials of this run ended that are nearest to its k*."),
+    ] = None,
+    replicates: Annotated[int, typer.Option(min=2, max=20, help="Trainings to look at.")] = 2,
     figure: Annotated[
         Path | None, typer.Option(help="Draw the losses on straight lines into this file: .svg, .png or .json.")
     ] = None,
+    tracking_uri: TrackingUri = None,
     data_root: DataRoot = None,
     json: Json = False,
 ) -> None:
-    """Train all D weights and look at where that leads: barriers, curves, symmetries, convexity, kernels, disagreement.
+    """Look at the landscape where training leads: barriers, curves, symmetries, convexity, kernels, disagreement.
 
-    Everything is measured on the full training set: under a minute for digits, long for large data.
+    Trains all D weights of a task, or takes where the trials of a run ended, from their certificates. Everything is measured on
+    the full training set: some minutes for digits, long for large data.
     """
     from lowdim_bench.errors import UserError
     from lowdim_bench.settings import quiet_stdout
-    from lowdim_bench.specs import load_task
 
     if figure is not None and figure.suffix not in _FIGURES:
         raise UserError(f"--figure draws {', '.join(_FIGURES)}; got '{figure.name}'. Name the file accordingly.")
-    wanted = load_task(task)
-    settings = resolve_settings(data_root=data_root)
+    if (task is None) == (run is None):
+        raise UserError(
+            "Say what to look at: a task, or --run with the beginning of a run's identifier (`lowdim-bench rank`)."
+        )
+    settings = resolve_settings(tracking_uri=tracking_uri, data_root=data_root)
     with quiet_stdout() as out:
-        from lowdim_bench import landscape, problems
         from lowdim_bench.cli import display
         from lowdim_bench.threads import use_one_thread
 
         use_one_thread()
-        arrays = problems.load_arrays(wanted, settings.data_root)
-        wider = landscape.widened(wanted)
-        wide = None if wider is None else problems.build(wider, arrays)
         with display.counting("diagnostics", live=not json) as advance:
-            found = landscape.diagnose(wanted, problems.build(wanted, arrays), wide, range(replicates), advance)
+            wanted, found = (
+                _of_run(settings, run, replicates, advance)
+                if run
+                else _of_task(settings, task or "", replicates, advance)
+            )
         if figure is not None:
             _draw(wanted, found, figure)
-        _show_diagnosis(wanted, found, out, as_json=json)
+        _show_diagnosis(wanted, found, out, run=run, as_json=json)
 
 
-def _show_diagnosis(task: Task, found: Diagnosis, out: TextIO, *, as_json: bool) -> None:
+def _of_task(settings: Settings, name: str, replicates: int, advance: Progress) -> tuple[Task, Diagnosis]:
+    """Of full trainings, made now."""
+    from lowdim_bench import landscape, problems
+    from lowdim_bench.specs import load_task
+
+    task = load_task(name)
+    arrays = problems.load_arrays(task, settings.data_root)
+    wider = landscape.widened(task)
+    wide = None if wider is None else problems.build(wider, arrays)
+    return task, landscape.diagnose(task, problems.build(task, arrays), wide, range(replicates), advance)
+
+
+def _of_run(settings: Settings, run: str, replicates: int, advance: Progress) -> tuple[Task, Diagnosis]:
+    """Of where the trials of a run ended."""
+    from lowdim_bench import landscape, problems
+    from lowdim_bench.tracking import Store
+    from lowdim_bench.verification import read_points
+
+    (dossier,) = Store(settings).dossiers([run])
+    points = read_points(dossier, settings.data_root, replicates)
+    wider = landscape.widened(points.task)
+    wide = None if wider is None else problems.build(wider, problems.load_arrays(points.task, settings.data_root))
+    found = landscape.diagnose_points(points.task, points.problem, wide, points.replicates, points.trained, advance)
+    return points.task, found
+
+
+def _show_diagnosis(task: Task, found: Diagnosis, out: TextIO, *, run: str | None, as_json: bool) -> None:
     from dataclasses import asdict
 
     from lowdim_bench.cli import display
@@ -101,7 +137,7 @@ def _show_diagnosis(task: Task, found: Diagnosis, out: TextIO, *, as_json: bool)
             asdict(one) | {"n": len(one.values), "median": one.middle, "range": list(one.range)}
             for one in found.findings
         ]
-        about = asdict(found) | {"task": task.name, "digest": task.digest, "findings": rows}
+        about = asdict(found) | {"task": task.name, "digest": task.digest, "run": run, "findings": rows}
         display.print_json(_without_nan(about), out)
         return
     lines = [
@@ -109,7 +145,12 @@ def _show_diagnosis(task: Task, found: Diagnosis, out: TextIO, *, as_json: bool)
         for one in found.findings
     ]
     count = len(found.replicates)
-    title = f"{task.name} (D = {found.dimension:,}): the landscape where full training leads, {count} initializations"
+    led = (
+        f"where {count} trials of run {run} reached the target"
+        if run
+        else f"where full training leads, {count} initializations"
+    )
+    title = f"{task.name} (D = {found.dimension:,}): the landscape {led}"
     display.print_table(title, ("diagnostic", "median", "lowest .. highest", "n"), lines, out)
     out.write(
         f"  Training loss {_median(found.start_losses)} at w_0, {_median(found.end_losses)} at w_T.\n"

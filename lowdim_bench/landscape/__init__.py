@@ -1,7 +1,7 @@
 """The geometry of a loss: its curvature at a point and what that predicts of thresholds; its paths, symmetries and starts."""
 
 from lowdim_bench.landscape.curvature import Curvature
-from lowdim_bench.landscape.diagnosis import Diagnosis, Finding, diagnose, widened
+from lowdim_bench.landscape.diagnosis import Diagnosis, Finding, diagnose, diagnose_points, widened
 from lowdim_bench.landscape.functions import Disagreement, cosine, disagreement, kernel_distance, tangent_kernel
 from lowdim_bench.landscape.initialization import (
     Goldilocks,
@@ -36,6 +36,7 @@ __all__ = [
     "bezier_curve",
     "cosine",
     "diagnose",
+    "diagnose_points",
     "disagreement",
     "embed",
     "goldilocks",

@@ -111,12 +111,31 @@ def diagnose(
     """
     if len(replicates) < 2:
         raise UserError(f"Paths between trainings need at least 2 replicates; got {len(replicates)}.")
-    trained = full_training(task, problem, replicates)
+    return diagnose_points(task, problem, wide, replicates, full_training(task, problem, replicates), progress)
+
+
+def diagnose_points(
+    task: Task,
+    problem: Problem,
+    wide: Problem | None,
+    replicates: Sequence[int],
+    trained: Trained,
+    progress: Callable[[int, int], None] | None = None,
+) -> Diagnosis:
+    """The same of weights that were trained elsewhere, by whatever method. What needs points passed on the way is left out
+    where `trained` has none but the ends. Raises `UserError` where a loss is not finite, and for what
+    is no network."""
+    if task.problem.kind == "tensor_decomposition":
+        raise UserError(
+            f"{task.name} decomposes a tensor; diagnostics are for networks, and train curves between them by gradients. Choose "
+            "a task of another kind."
+        )
     losses, _ = paths.evaluate(problem, trained.ends)
     if not np.isfinite(losses).all():
         bad = [replicate for replicate, loss in zip(replicates, losses, strict=True) if not np.isfinite(loss)]
         raise UserError(
-            f"Full training of {task.name} diverged in replicates {bad}. Lower the rate of its full_training."
+            f"The loss where training of {task.name} ends is not finite, in replicates {bad}. If that was its full training, "
+            "lower the rate of its full_training."
         )
     jobs = _jobs(task, problem, wide, replicates, trained)
     by_kind: dict[Of, list[Values]] = {"replicate": [], "pair": [], "all": [], "task": []}
@@ -147,7 +166,7 @@ def _jobs(
         jobs.append(("replicate", partial(_convexity, task, problem, replicate, trained, row)))
         if _has_neurons(problem):
             jobs.append(("replicate", partial(_neurons, problem, wide, trained.ends[row])))
-        if isinstance(problem, ClassificationProblem):
+        if isinstance(problem, ClassificationProblem) and len(trained.steps) > 2:
             jobs.append(("replicate", partial(_kernels, problem, trained, row)))
     for one, other in pairwise(trained.ends):
         jobs.append(("pair", partial(_between, task, problem, (one, other))))
@@ -167,12 +186,16 @@ def _findings(kind: Of, rows: Sequence[Values]) -> Iterator[Finding]:
 def _way(problem: Problem, trained: Trained, row: int) -> Values:
     """The way from w_0 to the end of training, and the mean of what was passed last."""
     line = paths.linear_path(problem, trained.starts[row], trained.ends[row])
-    late = paths.average(problem, trained.passed[row, -_LATE:])
-    return {
+    found: dict[str, float | None] = {
         "rise on the line from w_0 (min Delta)": line.rise,
         "monotone line from w_0 (1 = yes)": float(line.monotone),
         "distance |w_T - w_0|": line.distance,
         "distance / |w_0|": line.relative_distance,
+    }
+    if len(trained.steps) <= 2:
+        return found
+    late = paths.average(problem, trained.passed[row, -_LATE:])
+    return found | {
         f"loss at the mean of the last {late.points} iterates less mean loss": late.loss_gap,
         f"error at the mean of the last {late.points} iterates less mean error": late.error_gap,
     }

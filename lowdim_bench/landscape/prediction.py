@@ -110,6 +110,11 @@ def predict(
         raise UserError(
             f"The targets of {task.name} are accuracies; thresholds can be predicted of a training loss only."
         )
+    if task.problem.kind == "tensor_decomposition":
+        raise UserError(
+            f"{task.name} decomposes a tensor, which no random subspace does; k* = rank * (sum of its sizes) where the rank is "
+            "known. Choose a task of another kind."
+        )
     exact = task.problem.kind == "quadratic_well"
     starts = torch.stack([problem.initial(replicate) for replicate in replicates])
     ends = torch.zeros_like(starts) if exact else full_training(task, problem, replicates).ends

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from lowdim_bench.parametrizations.base import Parametrization
 from lowdim_bench.parametrizations.operators import Coordinates, FullSpace, Operator
-from lowdim_bench.problems import RowSampling
+
+if TYPE_CHECKING:  # problems load the compiler of their kernels
+    from lowdim_bench.problems import RowSampling
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from lowdim_bench.parametrizations.maps import Map, PackedMap, pack, stack
-from lowdim_bench.problems import RowSampling
+
+if TYPE_CHECKING:  # problems load the compiler of their kernels
+    from lowdim_bench.problems import RowSampling
 
 
 @dataclass(frozen=True)

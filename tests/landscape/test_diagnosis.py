@@ -132,7 +132,7 @@ def test_what_cannot_be_diagnosed_is_refused() -> None:
     with pytest.raises(UserError, match="at least 2 replicates; got 1"):
         diagnose(task, small_problem(task), None, [0])
     wild = make_task(WELL, {"full_training": {"learning_rate": {"value": 1e30}}})
-    with pytest.raises(UserError, match=r"diverged in replicates \[0, 1\]"):
+    with pytest.raises(UserError, match=r"not finite, in replicates \[0, 1\]"):
         diagnose(wild, small_problem(wild), None, [0, 1])
 
 
