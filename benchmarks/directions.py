@@ -25,19 +25,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from lowdim_bench import problems
+from lowdim_bench.claims.tasks import with_targets
+from lowdim_bench.claims.trainings import last_loss, run_trials
+from lowdim_bench.claims.verdicts import mean_interval
 from lowdim_bench.futility import proportion_interval
 from lowdim_bench.methods import parse_choice
 from lowdim_bench.problems import Problem
-from lowdim_bench.records import Trial, TrialResult
+from lowdim_bench.records import TrialResult
 from lowdim_bench.settings import Settings
 from lowdim_bench.specs import Task, load_task
 from lowdim_bench.threads import use_one_thread
-from lowdim_bench.trial import run_pack
 
 FIRST_REPLICATE = 5_000_000
 INIT = (
@@ -97,7 +99,7 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[int, ...], tuple[tuple[str, str
     "bases": (BASES, (16, 64, 250), (BASES,)),
 }
 """Methods, k, and pairs of which the first is expected to have the lower loss."""
-PLAIN_DESCENT: dict[str, object] = {
+PLAIN_DESCENT: dict[str, Any] = {
     "optimizer": {"kind": "sgd"},
     "learning_rate": {"value": 10.0, "multipliers": [0.3, 1.0, 3.0]},
 }
@@ -140,42 +142,27 @@ class Comparison:
     """Whether the whole interval lies below zero."""
 
 
-def task_without_end(training: Mapping[str, object] | None = None) -> Task:
+def task_without_end(training: Mapping[str, Any] | None = None) -> Task:
     """digits-mlp with a target that no run reaches, and without futility: all runs are as long. `training`: other parts of its
     recipe."""
-    task = load_task("digits-mlp")
-    plain = task.model_dump(mode="json") | {"futility": None, "targets": [{"metric": "train_loss", "at_most": 1e-12}]}
-    plain["training"] |= training or {}
-    return Task.from_data({name: value for name, value in plain.items() if value is not None}, "digits-mlp to its end")
+    return with_targets(load_task("digits-mlp"), **(training or {}))
 
 
 def measure(problem: Problem, task: Task, method: str, k: int, seeds: int) -> list[TrialResult]:
-    """Results of one method at one k, by seed, or at D of one that has no other. Raises RuntimeError where one failed."""
+    """Results of one method at one k, by seed, or at D of one that has no other. Raises `MethodFailure` where one failed."""
     choice = parse_choice(method)
     least, _ = choice.build().k_range(problem.blocks)
-    trials = [Trial(k=max(k, least), replicate=FIRST_REPLICATE + seed, round=0) for seed in range(seeds)]
-    results = run_pack(problem, task, choice, trials)
-    if failed := [result.reason for result in results if result.status == "failed"]:
-        raise RuntimeError(f"{method} at k = {k}: {failed[0]}")
-    return results
+    return run_trials(problem, task, choice, range(FIRST_REPLICATE, FIRST_REPLICATE + seeds), [max(k, least)])
 
 
 def losses(results: Sequence[TrialResult]) -> np.ndarray:
     """The last train loss of each; chance where a run diverged."""
-    last = [result.curve[-1].train_loss if result.curve else None for result in results]
-    return np.array([math.log(10) if value is None else value for value in last])
-
-
-def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean of (n,) with its 95 % interval by Student's t."""
-    mean, spread = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * spread
-    return mean, mean - half, mean + half
+    return np.array([last_loss(result) for result in results])
 
 
 def line(method: str, k: int, results: Sequence[TrialResult], level: float) -> Line:
     """The line of a method at one k."""
-    mean, low, high = interval(losses(results))
+    mean, low, high = mean_interval(losses(results))
     reached = sum(any((point.train_loss or math.inf) <= level for point in result.curve) for result in results)
     share_low, share_high = proportion_interval(reached, len(results))
     return Line(
@@ -199,7 +186,7 @@ def line(method: str, k: int, results: Sequence[TrialResult], level: float) -> L
 def comparison(one: str, other: str, k: int, first: Sequence[TrialResult], second: Sequence[TrialResult]) -> Comparison:
     """Two methods on the same seeds."""
     differences = losses(first) - losses(second)
-    mean, low, high = interval(differences)
+    mean, low, high = mean_interval(differences)
     return Comparison(one, other, k, len(first), mean, low, high, int((differences < 0).sum()), high < 0)
 
 

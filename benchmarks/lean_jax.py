@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmarks.contest import Contest, Training
 from lowdim_bench.specs.problem import MlpNetwork
-from lowdim_bench.specs.task import Adam, Optimizer
+from lowdim_bench.specs.task import Adam, Optimizer, Sgd
 
 _EVALUATION_EXAMPLES = 256
 
@@ -166,6 +166,7 @@ def _step(  # noqa: PLR0913, PLR0917 - the arrays that a step reads, as the jitt
         root = jnp.sqrt(second / (1 - optimizer.beta2**count)) + optimizer.epsilon
         move = first / (1 - optimizer.beta1**count) / root
     else:
+        assert isinstance(optimizer, Sgd)  # tasks of networks have no other
         first = optimizer.momentum * first + gradient
         move = gradient + optimizer.momentum * first if optimizer.nesterov else first
     return theta - rate * move, (count, first, second)

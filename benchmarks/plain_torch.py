@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from benchmarks.contest import Contest, Training
 from lowdim_bench.specs.problem import MlpNetwork
-from lowdim_bench.specs.task import Adam, Optimizer
+from lowdim_bench.specs.task import Adam, Optimizer, Sgd
 
 _EVALUATION_EXAMPLES = 256
 
@@ -107,4 +107,6 @@ def _order(contest: Contest) -> Tensor:
 def _optimizer(spec: Optimizer) -> Callable[[list[Tensor], float], torch.optim.Optimizer]:
     if isinstance(spec, Adam):
         return lambda tensors, rate: torch.optim.Adam(tensors, rate, (spec.beta1, spec.beta2), spec.epsilon)
+    if not isinstance(spec, Sgd):
+        raise ValueError(f"plain PyTorch has no optimizer of kind {spec.kind}")
     return lambda tensors, rate: torch.optim.SGD(tensors, rate, spec.momentum, nesterov=spec.nesterov)

@@ -13,11 +13,12 @@ from lowdim_bench.engine import Span, train
 from lowdim_bench.errors import BudgetExceeded, InfrastructureError, MethodFailure
 from lowdim_bench.isolation.method import IsolatedPreparation
 from lowdim_bench.methods import Method, Preparation, Setting, Train, Trained
-from lowdim_bench.parametrizations import Pack, Parametrization
+from lowdim_bench.parametrizations import Coordinates, FullSpace, Pack, Parametrization
 from lowdim_bench.problems import Ledger, MeteredProblem, Problem
 from lowdim_bench.records import Trial, Usage
 from lowdim_bench.seeds import derive
-from lowdim_bench.specs import Task
+from lowdim_bench.specs import Recipe, Task
+from lowdim_bench.specs.task import AlternatingLeastSquares
 
 
 @dataclass
@@ -28,6 +29,8 @@ class Prepared:
     seed: int
     ledger: Ledger
     problem: MeteredProblem
+    recipe: Recipe
+    """Of the task's full training, by which requests are trained."""
     running: Preparation | None = None
     wanted: Train | None = None
     subspace: Parametrization | None = None
@@ -76,6 +79,12 @@ class Prepared:
         shape, wanted = tuple(request.subspace.map(request.subspace.start).shape), (self.problem.full_dimension,)
         if shape != wanted:
             raise MethodFailure(f"it asked to train a map that ends in shape {shape}; the network has {wanted}")
+        solves = isinstance(self.recipe.optimizer, AlternatingLeastSquares)
+        if solves and not isinstance(request.subspace.operator, Coordinates | FullSpace):
+            name = type(request.subspace.operator).__name__
+            raise MethodFailure(
+                f"it asked to train a {name} by alternating least squares, which solves for the weights themselves"
+            )
         count, examples = self.problem.example_count or 0, request.examples
         if examples is not None and not 0 <= int(examples.min()) <= int(examples.max()) < count:
             raise MethodFailure(f"it asked to train on examples that do not lie among the {count} that there are")
@@ -123,7 +132,7 @@ def _start(problem: Problem, task: Task, method: Method, trial: Trial) -> Prepar
     metered = MeteredProblem(problem, [trial.replicate], [ledger])
     # Not a function of k: nested bases, and so the pairing of trials of one replicate, rest on that.
     seed = derive("method", task.name, trial.replicate)
-    item = Prepared(trial, seed, ledger, metered)
+    item = Prepared(trial, seed, ledger, metered, task.full_training)
     try:
         outcome = method.prepare(Setting(metered, trial.k, seed, task.full_training))
     except (Exception, SystemExit) as error:  # as above

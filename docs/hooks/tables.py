@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lowdim_bench.methods.coverage import markdown
+
+if TYPE_CHECKING:
+    from lowdim_bench.claims.scoreboard import Decided
 
 _MARK = re.compile(r"<!-- table: ([a-z]+) -->")
 
@@ -52,4 +56,36 @@ def results() -> str:
     return formats.formatted(Board.from_json(kept, "results"), "markdown")
 
 
-TABLES: dict[str, Callable[[], str]] = {"methods": methods, "tasks": tasks, "commands": commands, "results": results}
+def _claims() -> Sequence[Decided]:
+    from lowdim_bench.claims.scoreboard import Scoreboard
+
+    kept = json.loads((Path(__file__).parents[1] / "results" / "claims.json").read_bytes())
+    return Scoreboard.from_data({"rows": kept["rows"]}, "results").rows
+
+
+def claims() -> str:
+    lines = [
+        (str(row.number), row.statement, f"{row.expected} ({row.provenance})", f"**{row.verdict}**", row.source)
+        for row in _claims()
+    ]
+    return markdown(("#", "claim", "expected", "verdict", "source"), lines)
+
+
+def checks() -> str:
+    """Every check of every claim."""
+    lines = [
+        (str(row.number), check.what, check.claimed, check.measured, check.interval, check.verdict)
+        for row in _claims()
+        for check in row.checks
+    ]
+    return markdown(("claim", "check", "claimed", "measured (95 % interval; n)", "whose interval", "verdict"), lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "methods": methods,
+    "tasks": tasks,
+    "commands": commands,
+    "results": results,
+    "claims": claims,
+    "checks": checks,
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lowdim_bench.claims import work
 from lowdim_bench.claims.base import Claim, Part, Scale
@@ -38,7 +38,8 @@ class _Run:
     claim: Claim
     scale: Scale
     log: ClaimLog
-    parts: Sequence[Part] = field(default_factory=tuple)
+    parts: Sequence[tuple[str, Part]] = ()
+    """By their digests; equal parts measure the same."""
     decided: Decided | None = None
     failure: str = ""
 
@@ -52,8 +53,8 @@ class _Run:
 
     def take(self, part: str, done: Finished) -> None:
         """Keep what a job measured of the parts that it is of."""
-        for own in self.parts:
-            if own.digest == part and self.open:
+        for digest, own in self.parts:
+            if digest == part and self.open:
                 try:
                     self.log.append(own.name, work.measured(done))
                 except InfrastructureError as error:
@@ -64,13 +65,13 @@ class _Run:
 
     def decide(self) -> None:
         """Decide the claim, where all is measured."""
-        if not self.open or any(self.missing(part) for part in self.parts):
+        if not self.open or any(self.missing(part) for _, part in self.parts):
             return
-        known = {part.name: self.log.measured(part.name) for part in self.parts}
+        known = {part.name: self.log.measured(part.name) for _, part in self.parts}
         decided = Decided.of(
             self.claim,
             self.scale,
-            {part.name: [known[part.name][replicate] for replicate in part.seeds] for part in self.parts},
+            {part.name: [known[part.name][replicate] for replicate in part.seeds] for _, part in self.parts},
         )
         metrics = {"checks": float(len(decided.checks))}
         for place, check in enumerate(decided.checks, 1):
@@ -97,10 +98,11 @@ def reproduce(
         on_record = read(store.verdicts()) if any(run.log.decided for run in runs) else {}
         for run in runs:
             if run.log.decided:
-                run.decided = on_record.get(run.claim.digest)
-                run.failure = "" if run.decided else "its verdict cannot be read; measure it anew with --again"
+                known = on_record.get(run.claim.digest)
+                run.decided = known.retold(run.claim) if known else None
+                run.failure = "" if known else "its verdict cannot be read; measure it anew with --again"
             else:
-                run.parts = run.claim.parts()
+                run.parts = [(part.digest, part) for part in run.claim.parts()]
                 run.decide()  # everything may have been measured before
         _drive(stack, settings, runs, progress)
     return [Outcome(run.claim, run.decided, run.failure) for run in runs]
@@ -138,6 +140,6 @@ def _queue(runs: Sequence[_Run]) -> list[Job]:
     """What is still to be measured, each part of several claims once."""
     wanted: dict[str, tuple[Part, set[int]]] = {}
     for run in runs:
-        for part in run.parts:
-            wanted.setdefault(part.digest, (part, set()))[1].update(run.missing(part))
+        for digest, part in run.parts:
+            wanted.setdefault(digest, (part, set()))[1].update(run.missing(part))
     return [job for part, missing in wanted.values() for job in work.jobs(part, sorted(missing))]

@@ -28,7 +28,7 @@ class InitialMasks(Claim):
         "ERK, and these than uniform random masks; at mild sparsity all are alike."
     )
     source: ClassVar[str] = (
-        "Tanaka et al. 2020 (arXiv 2006.05467), section 6; Frankle et al. 2021 (arXiv 2009.08576), section 4; Evci et al. 2020 "
+        "Tanaka et al. 2020 (arXiv 2006.05467); Frankle et al. 2021 (arXiv 2009.08576); Evci et al. 2020 "
         "(arXiv 1911.11134)"
     )
     expected: ClassVar[str] = "the order in test accuracy at density 0.02; within 3 % of SynFlow at density 0.2"

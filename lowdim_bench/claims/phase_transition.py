@@ -51,7 +51,7 @@ class PhaseTransition(_RandomSubspaces):
     statement: ClassVar[str] = (
         "The success probability of training in a random subspace rises from 0 to 1 within one octave of k."
     )
-    source: ClassVar[str] = f"{LARSEN}, section 3"
+    source: ClassVar[str] = LARSEN
     expected: ClassVar[str] = "at most 0.1 at some k, at least 0.9 at no more than 2k"
     provenance: ClassVar[str] = "a sharp transition is published; the factor of two is a bound of this project's"
     full: ClassVar = _FULL
@@ -81,7 +81,7 @@ class HarderTargets(_RandomSubspaces):
     number: ClassVar[int] = 2
     name: ClassVar[str] = "harder-targets"
     statement: ClassVar[str] = "The threshold training dimension rises as the loss to be reached falls."
-    source: ClassVar[str] = f"{LARSEN}, section 3"
+    source: ClassVar[str] = LARSEN
     expected: ClassVar[str] = "from each loss to the next lower one, more octaves of k"
     provenance: ClassVar[str] = "the direction is published"
     full: ClassVar = _FULL

@@ -48,6 +48,11 @@ class Decided(Spec):
             made_by=f"lowdim-bench {__version__}",
         )
 
+    def retold(self, claim: Claim) -> Self:
+        """The same in the claim's present words, which are no part of its digest."""
+        words = {name: getattr(claim, name) for name in ("statement", "source", "expected", "provenance")}
+        return self.model_copy(update=words)
+
     @property
     def deciding(self) -> Check:
         """The weakest check."""
@@ -84,6 +89,12 @@ def read(stored: Sequence[StoredVerdict]) -> dict[str, Decided]:
         else:
             log.warning("Run %s is left out: its verdict.json is not of digest %s", one.run_id, one.digest)
     return found
+
+
+def newest(stored: Sequence[StoredVerdict]) -> list[Decided]:
+    """The newest verdict of each claim and scale, by scale and number, whatever version it is of."""
+    found = {(row.scale, row.number): row for row in read(stored).values()}
+    return [found[key] for key in sorted(found)]
 
 
 def tally(rows: Sequence[Decided]) -> Mapping[Verdict, int]:

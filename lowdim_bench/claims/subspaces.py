@@ -26,7 +26,7 @@ class BurnIn(Claim):
         "Training in full before the subspace is drawn lowers the threshold training dimension; after long enough a few "
         "dimensions suffice."
     )
-    source: ClassVar[str] = f"{LARSEN}, section 3"
+    source: ClassVar[str] = LARSEN
     expected: ClassVar[str] = "k* falls with every longer burn-in; after the longest, success at the smallest k"
     provenance: ClassVar[str] = "the direction is published; how long is long enough was measured here, on other seeds"
     full: ClassVar = {
@@ -80,7 +80,7 @@ class LotterySubspace(Claim):
         "With few dimensions, a lottery subspace trains better than a random subspace and than a lottery ticket of as many "
         "numbers; with more it can get worse again."
     )
-    source: ClassVar[str] = f"{LARSEN}, section 4; that it gets worse again: its released code, rerun"
+    source: ClassVar[str] = f"{LARSEN}; that it gets worse again: its released code, rerun"
     expected: ClassVar[str] = "higher test accuracy than both at few k; lower at the largest k than at the k before"
     provenance: ClassVar[str] = (
         "the order is published; the fall with k was seen in runs of the authors' code (98.7 % at 128, 96.4 % at 512)"

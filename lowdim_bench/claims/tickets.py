@@ -59,7 +59,7 @@ class WinningTickets(Claim):
         "At high sparsity a ticket of iterative magnitude pruning trains much better than the same mask with new initial "
         "weights, and that much better than a random mask."
     )
-    source: ClassVar[str] = f"{FRANKLE}, sections 2 and 4"
+    source: ClassVar[str] = f"{FRANKLE}, section 2"
     expected: ClassVar[str] = "ticket over reinitialized ticket over random mask, in test accuracy"
     provenance: ClassVar[str] = "the direction is published"
     full: ClassVar = _LENET

@@ -109,6 +109,33 @@ def difference(
     return mean(what, gaps, above=above, below=below, kind="Student's t, paired by seed")
 
 
+def median_difference(
+    what: str,
+    one: Sequence[float],
+    other: Sequence[float],
+    *,
+    above: float | None = None,
+    below: float | None = None,
+) -> Check:
+    """The median of one (n,) less other (n,), seed by seed, with the interval of order statistics that covers the median with
+    at least 95 % whatever the distribution: for runs that may get stuck, whose mean is that of the stuck ones."""
+    from scipy import stats
+
+    pairs = np.asarray(one, dtype=float) - np.asarray(other, dtype=float)
+    gaps = np.sort(pairs[np.isfinite(pairs)])
+    if not len(gaps):
+        raise ValueError(f"{what}: none of {len(pairs)} numbers is finite")
+    n = len(gaps)
+    place = (
+        int(stats.binom.ppf(0.025, n, 0.5)) - 1
+    )  # at most 2.5 % chance that no more than `place` of n lie below the median
+    known = place >= 0 and n == len(pairs)
+    low, high = (float(gaps[place]), float(gaps[n - 1 - place])) if known else (None, None)
+    estimate = float(np.median(gaps))
+    kind = "order statistics of the median, paired by seed"
+    return Check(what=what, above=above, below=below, estimate=estimate, low=low, high=high, n=n, interval=kind)
+
+
 def share(what: str, hits: int, n: int, *, above: float | None = None, below: float | None = None) -> Check:
     """The probability behind `hits` successes of `n` independent trials. Raises ValueError without a trial."""
     if not 0 <= hits <= n or not n:

@@ -91,9 +91,15 @@ def _measure(
     settings: Settings, chosen: Sequence[Claim], scale: ScaleName, *, again: bool, live: bool
 ) -> tuple[dict[int, Decided], list[str]]:
     """What each claim came to, by number, and what went wrong."""
+    from lowdim_bench.claims.cost import total
     from lowdim_bench.claims.driver import reproduce as measure
     from lowdim_bench.cli import display
 
+    if scale == "full":
+        typer.echo(
+            "At most " + ", ".join(_words(total([one.cost() for one in chosen]))) + ". Ctrl-C keeps what is done.",
+            err=True,
+        )
     with display.counting("replicates measured", live=live) as advance:
         outcomes = measure(settings, chosen, scale, again=again, progress=advance)
     decided = {one.claim.number: one.decided for one in outcomes if one.decided is not None}
@@ -102,10 +108,10 @@ def _measure(
 
 def _recorded(settings: Settings, chosen: Sequence[Claim]) -> tuple[dict[int, Decided], list[str]]:
     from lowdim_bench.claims.scoreboard import read
-    from lowdim_bench.tracking import ClaimStore
+    from lowdim_bench.tracking import recorded_verdicts
 
-    by_digest = read(ClaimStore(settings).verdicts())
-    return {one.number: by_digest[one.digest] for one in chosen if one.digest in by_digest}, []
+    by_digest = read(recorded_verdicts(settings))
+    return {one.number: by_digest[one.digest].retold(one) for one in chosen if one.digest in by_digest}, []
 
 
 def _show(
@@ -165,6 +171,11 @@ def _show_costs(chosen: Sequence[Claim], scale: ScaleName, out: TextIO, *, as_js
     display.print_table(
         f"What the claims take at most at scale {scale}", columns, [*lines, ("", "all", *_amounts(whole))], out
     )
+
+
+def _words(one: Cost) -> tuple[str, str, str]:
+    trainings, steps, operations = _amounts(one)
+    return f"{trainings} trainings", f"{steps} training steps", f"{operations} floating-point operations"
 
 
 def _amounts(one: Cost) -> tuple[str, str, str]:

@@ -1,12 +1,14 @@
 """Figures, each drawn once: as SVG and PNG for papers and runs, and as the same specification for pages and notebooks."""
 
 from lowdim_bench.figures.board import Profile, Threshold, pareto, performance_profiles, thresholds, win_matrix
+from lowdim_bench.figures.burn_in import Cell, threshold_surface
 from lowdim_bench.figures.paths import Line, losses_on_lines
 from lowdim_bench.figures.settings import Setting, parameter
 from lowdim_bench.figures.style import Figure, data, render
 from lowdim_bench.figures.sweep import Fit, Point, Surface, phase_transition, success_surface, wilson
 
 __all__ = [
+    "Cell",
     "Figure",
     "Fit",
     "Line",
@@ -23,6 +25,7 @@ __all__ = [
     "phase_transition",
     "render",
     "success_surface",
+    "threshold_surface",
     "thresholds",
     "wilson",
     "win_matrix",

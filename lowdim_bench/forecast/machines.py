@@ -11,6 +11,7 @@ import torch
 from lowdim_bench.errors import unknown
 from lowdim_bench.execution.memory import FIRST, fitting
 from lowdim_bench.forecast.workloads import Workload
+from lowdim_bench.threads import use_one_thread
 
 _UTILIZATION = 0.35
 """The share of a GPU's stated rates that is assumed to be reached."""
@@ -105,13 +106,14 @@ def measured() -> Machine:
 
 
 def _best(action: Callable[[], object], times: int = 5) -> float:
-    """Seconds of the fastest of some runs: the others were disturbed."""
+    """Seconds of this process in the fastest of some runs: the others were disturbed."""
+    use_one_thread()
     taken = []
     for _ in range(times):
-        started = time.perf_counter()
+        started = time.process_time()
         action()
-        taken.append(time.perf_counter() - started)
-    return min(taken)
+        taken.append(time.process_time() - started)
+    return max(min(taken), 1e-6)
 
 
 FIRST_PACK = FIRST

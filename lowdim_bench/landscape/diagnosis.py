@@ -127,8 +127,8 @@ def diagnose_points(
     is no network."""
     if task.problem.kind == "tensor_decomposition":
         raise UserError(
-            f"{task.name} decomposes a tensor; diagnostics are for networks, and train curves between them by gradients. Choose "
-            "a task of another kind."
+            f"{task.name} decomposes a tensor; diagnostics are for networks, and train curves between them by gradients. "
+            "Choose a task of another kind."
         )
     losses, _ = paths.evaluate(problem, trained.ends)
     if not np.isfinite(losses).all():

@@ -39,6 +39,7 @@ METHODS = {
     "cp_uniform": "cp_uniform:CpByUniformRows",
     "data_diet_imp": "data_diet_imp:DataDietImp",
     "dense": "dense:Dense",
+    "edge_popup": "edge_popup:EdgePopup",
     "erk_mask": "erk_mask:ErkMask",
     "fish_mask": "fish_mask:FishMask",
     "grasp_mask": "grasp_mask:GraspMask",

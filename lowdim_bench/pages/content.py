@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import Any
 
 from lowdim_bench import __version__
+from lowdim_bench.claims.scoreboard import Decided
 from lowdim_bench.errors import UserError
 from lowdim_bench.leaderboard import Board, Measurements, Row, build_board
 from lowdim_bench.leaderboard.formats import interval_text, predicted_text, rank_text, threshold_text
@@ -76,6 +77,8 @@ class Content:
     board: Board
     tasks: Sequence[TaskContent]
     overall: Sequence[Shown]
+    claims: Sequence[Decided] = ()
+    """Published claims and what they came to here."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """About the document itself: when it was made, of what, by which version."""
 
@@ -127,15 +130,16 @@ def collect(
     facts: Mapping[str, str],
     link: RunLink | None = None,
     measurements: Measurements | None = None,
+    claims: Sequence[Decided] = (),
 ) -> Content:
-    """The content of a page about these sweeps. `measurements`: see `build_board`."""
+    """The content of a page about these sweeps and claims. `measurements`: see `build_board`."""
     board = build_board(sweeps, measurements)
     by_run = {sweep.run_id: sweep for sweep in sweeps}
     tasks: list[TaskContent] = []
     for place, digest in enumerate(dict.fromkeys(row.task_digest for row in board.rows)):
         rows = [row for row in board.rows if row.task_digest == digest]
         tasks.append(_task(f"task-{place}", rows, by_run, link))
-    return Content(title, board, tasks, drawn.of_board(board), facts)
+    return Content(title, board, tasks, drawn.of_board(board), claims, facts)
 
 
 def facts_about(store: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lowdim_bench import figures
-from lowdim_bench.figures import Fit, Point, Setting, Surface, Threshold
+from lowdim_bench.figures import Cell, Fit, Point, Setting, Surface, Threshold
 from lowdim_bench.leaderboard import Board, Row
 from lowdim_bench.leaderboard import label as label_of
 from lowdim_bench.leaderboard.formats import threshold_text
@@ -23,6 +23,12 @@ from lowdim_bench.tracking import StoredSweep
 _CURVE_POINTS = 60
 _PROFILES, _WINS = 8, 14
 """Methods that are drawn: as many as there are colours, and as fit into a page. The table has them all."""
+_SUBSPACES = {
+    "random_subspace": "random",
+    "burn_in_subspace": "burn-in {steps}",
+    "lottery_subspace": "lottery",
+}
+"""By method, what its column is called; in this order."""
 _PRICES: Mapping[str, tuple[str, Callable[[Row], float | None]]] = {
     "bits": ("side information (bits)", lambda row: row.side_information_bits),
     "preparation": (
@@ -84,6 +90,9 @@ def of_task(anchor: str, rows: Sequence[Row], parameters: Mapping[str, Mapping[s
         if len({one.price for one in priced if one.price is not None and one.k_star}) > 1:
             caption = f"k* against {price} on {first.task}"
             shown.append(Shown(f"{anchor}-{name}", caption, partial(figures.pareto, priced, price, title)))
+    if cells := _surfaces(rows, parameters):
+        caption = f"k* of random, burn-in and lottery subspaces on {first.task}, by target"
+        shown.append(Shown(f"{anchor}-burn-in", caption, partial(figures.threshold_surface, cells, first.task)))
     for name, settings in _varied(rows, parameters).items():
         caption = f"k* against {name} on {first.task}, where sweeps differ in nothing else"
         shown.append(Shown(f"{anchor}-{name}", caption, partial(figures.parameter, settings, name, title)))
@@ -106,6 +115,25 @@ def of_sweep(row: Row, sweep: StoredSweep) -> list[Shown]:
 def row_label(row: Row) -> str:
     """The method of a row, for people."""
     return label_of(row.method, row.params, row.submission)
+
+
+def _surfaces(rows: Sequence[Row], parameters: Mapping[str, Mapping[str, Any]]) -> list[Cell]:
+    """Of affine subspaces through the initial weights or through burnt-in ones: the threshold of every target, the shorter
+    burn-ins first. Empty where there is a single subspace or a single target."""
+
+    def steps(row: Row) -> int:
+        return parameters.get(row.run_id, {}).get("burn_in_steps", 0)
+
+    def name(row: Row) -> str:
+        others = (f"{key}={value}" for key, value in sorted(row.params.items()) if key != "burn_in_steps")
+        return ",".join([_SUBSPACES[row.method].format(steps=steps(row)), *others])
+
+    order = list(_SUBSPACES)
+    drawn = [row for row in rows if row.method in _SUBSPACES and row.submission is None]
+    drawn.sort(key=lambda row: (order.index(row.method), steps(row), name(row)))
+    if len(drawn) < 2 or len(drawn[0].ladder) < 2:
+        return []
+    return [Cell(name(row), one.target, one) for row in drawn for one in row.ladder]
 
 
 def _varied(rows: Sequence[Row], parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Setting]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, redirect, request
 
+from lowdim_bench.claims.scoreboard import Decided, newest
 from lowdim_bench.leaderboard import Measurements
 from lowdim_bench.pages.content import Content, collect, facts_about
 from lowdim_bench.pages.document import page_policy, render_page, vega_script
@@ -20,7 +21,7 @@ from lowdim_bench.tracking.plugin import beside_mlflow
 from lowdim_bench.tracking.views import saved_view
 
 if TYPE_CHECKING:
-    from lowdim_bench.tracking import StoredSweep
+    from lowdim_bench.tracking import StoredSweep, StoredVerdict
 
 PATH = "/leaderboard"
 TITLE = "lowdim-bench leaderboard"
@@ -48,11 +49,17 @@ class Edition:
     json: str
 
     @classmethod
-    def of(cls, sweeps: Sequence[StoredSweep], experiment: str | None, measurements: Measurements) -> Edition:
+    def of(
+        cls,
+        sweeps: Sequence[StoredSweep],
+        experiment: str | None,
+        measurements: Measurements,
+        claims: Sequence[Decided] = (),
+    ) -> Edition:
         def link(run_id: str) -> str | None:
             return None if experiment is None else f"./#/experiments/{experiment}/runs/{run_id}"
 
-        content = collect(sweeps, TITLE, facts_about("this server"), link, measurements)
+        content = collect(sweeps, TITLE, facts_about("this server"), link, measurements, claims)
         board = json.dumps(content.board.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
         return cls(content, render_page(content, PATH.removeprefix("/")), board)
 
@@ -68,6 +75,7 @@ class Editions:
         self._lock = threading.Lock()
         self._done: threading.Event | None = None
         self._sweeps: Sequence[StoredSweep] | None = None
+        self._verdicts: Sequence[StoredVerdict] = ()
         self._latest: Edition | None = None
         self._failure: Exception | None = None
 
@@ -91,10 +99,13 @@ class Editions:
 
     def _make(self, done: threading.Event) -> None:
         try:
-            sweeps = self._store.sweeps()
-            if self._sweeps is None or [id(one) for one in sweeps] != [id(one) for one in self._sweeps]:
-                self._latest = Edition.of(sweeps, self._store.experiment_id(), self._measurements)
+            sweeps, verdicts = self._store.sweeps(), self._store.verdicts()
+            same = self._sweeps is not None and [id(one) for one in sweeps] == [id(one) for one in self._sweeps]
+            if not same or verdicts != self._verdicts:
+                claims = newest(verdicts)
+                self._latest = Edition.of(sweeps, self._store.experiment_id(), self._measurements, claims)
                 self._sweeps = sweeps  # held, so that no new sweep can have the id of an old one
+                self._verdicts = verdicts
             self._failure = None
         except Exception as error:
             self._failure = error

@@ -29,11 +29,12 @@ from lowdim_bench.parametrizations.operators import (
     SubsampledHadamard,
 )  # fmt: skip
 from lowdim_bench.parametrizations.redrawn import RedrawnBases
+from lowdim_bench.parametrizations.scored import ScoredMask
 
 __all__ = [
     "ADMITTED", "FACTOR_MAPS", "NESTED_OPERATORS", "RANDOM_OPERATORS", "AffineSubspace", "BasisAdapters", "Coordinates",
     "DenseBasis", "FactorMap", "FactoredWeights", "FullSpace", "LayerScaledSubspace", "LayeredHash", "LowRank",
-    "LowRankUpdate", "Map", "Operator", "Pack", "Parametrization", "RedrawnBases", "SharedGaussian", "SignedHash",
+    "LowRankUpdate", "Map", "Operator", "Pack", "Parametrization", "RedrawnBases", "ScoredMask", "SharedGaussian", "SignedHash",
     "SubsampledHadamard", "TensorTrain", "VectorAdapters", "stack_starts",
 ]  # fmt: skip
 

@@ -22,9 +22,12 @@ from lowdim_bench.tracking.run_log import RunLog
 
 if TYPE_CHECKING:  # MLflow is imported when a store is opened
     from lowdim_bench.tracking.connection import Connection, StoredRun
+    from lowdim_bench.tracking.store import Source
 
 DECIDED = "decided"
 """The status of a run whose verdict is stored."""
+WHICH = f"tags.`{keys.STATUS}` = '{DECIDED}'"
+"""Runs that are decided, as a filter of MLflow."""
 _NAME = re.compile(r"([a-z0-9][a-z0-9._-]*)-([0-9a-f]{12})\.json")
 LARGEST = 64 * 2**20
 
@@ -91,17 +94,7 @@ class ClaimStore:
 
     def verdicts(self) -> list[StoredVerdict]:
         """The verdict of the newest decided attempt of each digest, oldest first."""
-        newest: dict[str, StoredRun] = {}
-        for run in self._connection.runs(f"tags.`{keys.STATUS}` = '{DECIDED}'"):
-            digest = run.tags.get(keys.CLAIM_DIGEST, "")
-            if digest not in newest or _attempt(run) > _attempt(newest[digest]):
-                newest[digest] = run
-        found = []
-        for digest, run in newest.items():
-            files = self._connection.download(run.run_id, keys.VERDICT_FILE)
-            if keys.VERDICT_FILE in files:
-                found.append(StoredVerdict(run.run_id, digest, files[keys.VERDICT_FILE]))
-        return found
+        return newest_verdicts(self._connection.runs(WHICH), self._connection)
 
     def _newest(self, digest: str) -> StoredRun | None:
         """Of the newest attempt the oldest run: drivers that began it at the same time meet in the same one."""
@@ -121,6 +114,31 @@ class ClaimStore:
         run = self._newest(one.digest)
         assert run is not None, "a run that was made cannot be found"
         return run
+
+
+def recorded_verdicts(settings: Settings) -> list[StoredVerdict]:
+    """As `ClaimStore.verdicts`, for who only reads: where no claim was measured, none are there and nothing is made."""
+    prepare_environment(settings)
+    from lowdim_bench.tracking.connection import Connection
+
+    connection = Connection(settings, keys.CLAIMS_EXPERIMENT, make=False)
+    return newest_verdicts(connection.runs(WHICH), connection)
+
+
+def newest_verdicts(runs: Sequence[StoredRun], source: Source) -> list[StoredVerdict]:
+    """Of decided runs, oldest first, those of the newest attempt at each digest."""
+    newest: dict[str, StoredRun] = {}
+    for run in runs:
+        digest = run.tags.get(keys.CLAIM_DIGEST, "")
+        if digest not in newest or _attempt(run) > _attempt(newest[digest]):
+            newest.pop(digest, None)
+            newest[digest] = run
+    found = []
+    for digest, run in newest.items():
+        files = source.download(run.run_id, keys.VERDICT_FILE)
+        if keys.VERDICT_FILE in files:
+            found.append(StoredVerdict(run.run_id, digest, files[keys.VERDICT_FILE]))
+    return found
 
 
 @final

@@ -64,8 +64,9 @@ class Point:
 class Connection:
     """One experiment of one MLflow store. All methods but the first raise `InfrastructureError` when the store is gone."""
 
-    def __init__(self, settings: Settings, experiment: str = EXPERIMENT) -> None:
-        """Raises `UserError` where the store cannot be reached, or made."""
+    def __init__(self, settings: Settings, experiment: str = EXPERIMENT, *, make: bool = True) -> None:
+        """`make`: make the experiment where there is none; else there are no runs. Raises `UserError` where the store cannot
+        be reached, or made."""
         self.where = settings.shown_tracking_uri
         self._name = experiment
         self._settings = settings
@@ -80,7 +81,7 @@ class Connection:
                 # Processes that make the schema at the same time leave a database that can never be opened again.
                 _write_ahead(settings)
                 self._client = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
-                self._experiment = self._open_experiment()
+                self._experiment = self._open_experiment(make=make)
         except Timeout:
             raise UserError(
                 f"Another process has been opening the tracking store {self.where} for {SCHEMA_PATIENCE:.0f} s. Wait for it "
@@ -118,6 +119,8 @@ class Connection:
         """Runs of the experiment that satisfy a filter of MLflow, oldest first."""
         found: list[StoredRun] = []
         token: str | None = None
+        if not self._experiment:
+            return found
         while True:
             page = self._patiently(
                 "searching runs",
@@ -223,8 +226,11 @@ class Connection:
                 self._patiently("fetching all files", lambda: self._client.download_artifacts(run_id, "", scratch))
             yield Path(scratch)
 
-    def _open_experiment(self) -> str:
+    def _open_experiment(self, *, make: bool) -> str:
+        """Its identifier; empty where there is none and none is to be made."""
         found = self._client.get_experiment_by_name(self._name)
+        if found is None and not make:
+            return ""
         if found is None:
             tags = experiment_tags(self._name)
             with contextlib.suppress(MlflowException):  # another driver may have made it meanwhile

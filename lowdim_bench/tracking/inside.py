@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lowdim_bench.errors import LowdimError
 from lowdim_bench.specs import digest_of
 from lowdim_bench.tracking import keys
+from lowdim_bench.tracking.claim_log import WHICH, StoredVerdict, newest_verdicts
 from lowdim_bench.tracking.store import LEFT_OUT, StoredSweep, read_sweep
 
 if TYPE_CHECKING:  # MLflow's server is imported by the server alone
@@ -45,6 +46,8 @@ class LiveStore:
 
     def __init__(self) -> None:
         self._remembered: dict[str, Remembered] = {}
+        self._verdicts: dict[str, dict[str, bytes]] = {}
+        """Files of decided claims by run, which do not change any more."""
         self._roots: dict[str, str] = {}
         """Where the files of each run are."""
 
@@ -52,7 +55,7 @@ class LiveStore:
         """All sweeps, oldest first, the same objects as long as they are unchanged. What cannot be read is left out, and
         logged once."""
         remembered: dict[str, Remembered] = {}
-        for run in self._runs():
+        for run in self._runs(keys.EXPERIMENT, f"tags.`{keys.SWEEP}` LIKE '%'"):
             state = self._state(run)
             known = self._remembered.get(run.run_id)
             remembered[run.run_id] = (
@@ -61,9 +64,13 @@ class LiveStore:
         self._remembered = remembered
         return [one.sweep for one in remembered.values() if one.sweep is not None]
 
+    def verdicts(self) -> list[StoredVerdict]:
+        """What each claim came to, in the newest attempt at each digest, oldest first."""
+        return newest_verdicts(self._runs(keys.CLAIMS_EXPERIMENT, WHICH), _Kept(self, self._verdicts))
+
     def experiment_id(self) -> str | None:
         """MLflow's identifier of the experiment that holds all sweeps; None before the first."""
-        found = self._experiment()
+        found = self._experiment(keys.EXPERIMENT)
         return None if found is None else found.experiment_id
 
     def names(self, run_id: str, folder: str = "") -> set[str]:
@@ -84,18 +91,18 @@ class LiveStore:
                 found[file] = Path(repository.download_artifacts(str(root / folder / file), scratch)).read_bytes()
         return found
 
-    def _experiment(self) -> Experiment | None:
+    def _experiment(self, name: str) -> Experiment | None:
         from mlflow.server.handlers import _get_tracking_store
 
-        return _get_tracking_store().get_experiment_by_name(keys.EXPERIMENT)
+        return _get_tracking_store().get_experiment_by_name(name)
 
-    def _runs(self) -> list[StoredRun]:
+    def _runs(self, name: str, which: str) -> list[StoredRun]:
         from mlflow.entities import ViewType
         from mlflow.server.handlers import _get_tracking_store
 
         from lowdim_bench.tracking.connection import plain_run
 
-        experiment = self._experiment()
+        experiment = self._experiment(name)
         if experiment is None or experiment.lifecycle_stage != "active":
             return []
         found: list[StoredRun] = []
@@ -103,7 +110,7 @@ class LiveStore:
         while True:
             page = _get_tracking_store().search_runs(
                 [experiment.experiment_id],
-                f"tags.`{keys.SWEEP}` LIKE '%'",
+                which,
                 ViewType.ACTIVE_ONLY,
                 _PAGE,
                 ["attributes.start_time ASC"],
@@ -140,3 +147,18 @@ class LiveStore:
             return get_artifact_repository(root), PurePosixPath()
         path = handlers._get_proxied_run_artifact_destination_path(root)  # noqa: SLF001
         return handlers._get_artifact_repo_mlflow_artifacts(), PurePosixPath(path)  # noqa: SLF001
+
+
+class _Kept:
+    """Files of a store, each read once."""
+
+    def __init__(self, store: LiveStore, kept: dict[str, dict[str, bytes]]) -> None:
+        self._store, self._kept = store, kept
+
+    def names(self, run_id: str, folder: str = "") -> set[str]:
+        return self._store.names(run_id, folder)
+
+    def download(self, run_id: str, path: str) -> dict[str, bytes]:
+        if run_id not in self._kept:
+            self._kept[run_id] = self._store.download(run_id, path)
+        return self._kept[run_id]

@@ -13,9 +13,12 @@ import pytest
 from benchmarks.page import cold_seconds
 from benchmarks.page import served as server
 from lowdim_bench.bench import conclude
+from lowdim_bench.claims.scoreboard import Decided
 from lowdim_bench.settings import Settings
 from lowdim_bench.specs import load_task
-from lowdim_bench.tracking import Credit, Store, StoredSweep
+from lowdim_bench.tracking import ClaimStore, Credit, Store, StoredSweep
+from lowdim_bench.tracking.claim_log import Identity
+from tests.claims.made_up import decided_claims
 from tests.leaderboard.made_up import FULL, TASK, sweep
 
 if TYPE_CHECKING:
@@ -55,6 +58,14 @@ def record(store: Store, one: StoredSweep) -> str:
     return log.run_id
 
 
+def record_claim(settings: Settings, one: Decided) -> None:
+    """Write a decided claim as its driver does."""
+    identity = Identity(one.name, one.claim_digest, one.scale, one.statement)
+    with ClaimStore(settings).open(identity) as log:
+        log.append("part", {1: {"value": 1.0}})
+        log.decide(one.verdict, one.model_dump_json().encode(), {"check_1": one.deciding.estimate}, one.sentence)
+
+
 def _concluded(one: StoredSweep) -> tuple:
     ladder, ks, curve = conclude(one.task, one.k_low, one.k_high, one.results)
     return ladder[-1], ladder, ks, curve
@@ -77,6 +88,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     settings = Settings.resolve(tracking_uri=f"sqlite:///{folder}/mlflow.db", state_dir=folder / "state")
     with Store(settings) as store:
         runs = {(one.task.name, one.method.name): record(store, one) for one in board()}
+        for one in decided_claims():
+            record_claim(settings, one)
         yield Served("", settings, {method: run for (task, method), run in runs.items() if task == TASK.name})
 
 

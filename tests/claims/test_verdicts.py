@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lowdim_bench.claims.verdicts import Check, Verdict, difference, mean, share, weakest
+from lowdim_bench.claims.verdicts import Check, Verdict, difference, mean, median_difference, share, weakest
 
 
 def check(low: float | None, high: float | None, above: float | None = None, below: float | None = None) -> Check:
@@ -62,6 +62,23 @@ def test_a_number_that_is_missing_leaves_no_interval() -> None:
     assert mean("x", [1.0], above=0.0).verdict == "undecided"
     with pytest.raises(ValueError, match="none of 2 numbers is finite"):
         mean("x", [math.nan, math.inf])
+
+
+def test_medians_have_the_interval_of_order_statistics_whatever_gets_stuck() -> None:
+    """n = 24: the 7th and the 18th (Conover 1999, section 3.2: coverage 0.977)."""
+    gaps = np.arange(24.0)
+    found = median_difference("x", np.random.default_rng(0).permutation(gaps).tolist(), [0.0] * 24)
+    assert (found.low, found.high, found.estimate) == (6.0, 17.0, 11.5)
+    stuck = np.where(gaps > 20, 1e9, gaps).tolist()
+    assert median_difference("x", stuck, [0.0] * 24).high == 17.0
+    assert median_difference("x", [*gaps[:23], math.nan], [0.0] * 24, above=-1.0).verdict == "undecided"
+    assert median_difference("x", [1.0] * 5, [0.0] * 5, above=0.0).verdict == "undecided"  # five are too few
+    with pytest.raises(ValueError, match="none of 2"):
+        median_difference("x", [math.nan, math.inf], [0.0, 0.0])
+    rng = np.random.default_rng(1)
+    drawn = [median_difference("x", rng.exponential(size=15).tolist(), [0.0] * 15) for _ in range(1500)]
+    covered = [one.low < math.log(2) < one.high for one in drawn if one.low is not None and one.high is not None]
+    assert 0.945 < np.mean(covered) < 0.98
 
 
 def test_shares_have_exact_intervals() -> None:

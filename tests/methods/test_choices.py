@@ -87,6 +87,7 @@ PINNED: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "dense": ("cb45f48fff896db5", {}),
+    "edge_popup": ("340d7dec73957c3f", {"density": 0.5}),
     "erk_mask": ("923debf5596fa471", {"scope": "all"}),
     "fish_mask": ("d198568a6e9beba0", {"examples": 256}),
     "grasp_mask": ("007ac0bc4c011c86", {"examples": 100, "temperature": 200.0, "scope": "all"}),

@@ -77,6 +77,7 @@ PRICES: dict[str, list[tuple[dict[str, Any], Price]]] = {
         ({"pretrain_steps": 4, "subset": "random"}, lambda k, D: imp_price(k, D, rewind=4)),
     ],
     "dense": [({}, NOTHING)],
+    "edge_popup": [({}, lambda k, D: STEPS), ({"density": 0.8}, lambda k, D: STEPS)],
     "erk_mask": [({}, NOTHING), ({"scope": "weights"}, NOTHING)],
     "fish_mask": [
         ({}, lambda k, D: few_examples(70 if D == 53 else 1, 1)),

@@ -46,6 +46,8 @@ ZEROED: dict[str, dict[str, Any]] = {
     "width": {},
 }
 FROZEN: dict[str, dict[str, Any]] = {"bias_only": {}, "fish_mask": {}, "last_layer_only": {}, "normalization_only": {}}
+CHOSEN: dict[str, dict[str, Any]] = {"edge_popup": {}}
+"""Some are zeroed, and some frozen."""
 OPTIMIZERS = [
     {"kind": "adam"},
     {"kind": "sgd", "momentum": 0.9},
@@ -86,14 +88,14 @@ def test_every_method_that_makes_a_mask_is_looked_at() -> None:
         if name in {"hashed_nets", "dense"}:
             continue
         method = MethodChoice(name=name).build()
-        if name in ZEROED or name in FROZEN:
+        if name in {*ZEROED, *FROZEN, *CHOSEN}:
             found.add(name)
         else:
             assert "kept" not in type(method).freedom, f"{name} says that it keeps weights, and is not looked at"
-    assert found == {*ZEROED, *FROZEN}
+    assert found == {*ZEROED, *FROZEN, *CHOSEN}
 
 
-@pytest.mark.parametrize("name", [*ZEROED, *FROZEN])
+@pytest.mark.parametrize("name", [*ZEROED, *FROZEN, *CHOSEN])
 @settings(max_examples=12)
 @given(
     ks=st.lists(st.sampled_from([1, 3, 8, 20, 44]), min_size=1, max_size=3),
@@ -109,7 +111,8 @@ def test_coordinates_outside_a_mask_never_move(
     for one in subspaces:
         assert isinstance(one.operator, Coordinates)
         masks.append(torch.zeros(problem.full_dimension, dtype=torch.bool).index_fill(0, one.operator.indices, True))
-        bases.append(torch.zeros(problem.full_dimension) if name in ZEROED else problem.initial(replicate))
+        untouched = one.offset if name in CHOSEN else problem.initial(replicate)
+        bases.append(torch.zeros(problem.full_dimension) if name in ZEROED else untouched)
     recipe = Recipe.from_data({**TASK.full_training.model_dump(mode="json"), "optimizer": optimizer}, "a recipe")
     observer = Unmoved(masks, bases)
     rows = [replicate] * len(ks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from torchvision.models import resnet18
 
 from lowdim_bench import problems
 from lowdim_bench.errors import MethodFailure, UserError
+from lowdim_bench.landscape import average, linear_path
 from lowdim_bench.problems.classification import ClassificationProblem
 from lowdim_bench.problems.networks import BatchNormalizedConvNet, PackedNetwork, build_network
 from lowdim_bench.problems.networks.batch_normalized import BatchNormalizedNetwork
@@ -169,6 +171,28 @@ def test_an_evaluation_remembers_nothing_and_depends_on_no_neighbour() -> None:
     assert problem.test_accuracy(weights).tolist() == pytest.approx(found.tolist())
 
 
+def test_statistics_are_taken_anew_at_every_point_of_a_path_and_at_averages() -> None:
+    """Of weights between two others, torch's own layers normalize the training set as one batch."""
+    problem = small_problem()
+    ends = torch.stack([3 * problem.initial(0), 3 * problem.initial(1)])
+    kernel, scale, shift, head, bias = problem.network.split(ends.mean(dim=0, keepdim=True).double())
+    values = functional.conv2d(problem.inputs.double(), kernel[0], padding=1)
+    values = functional.batch_norm(values, None, None, scale[0], shift[0], training=True)
+    logits = functional.avg_pool2d(values.relu(), 2).flatten(1) @ head[0] + bias[0]
+    expected = float(functional.cross_entropy(logits, problem.labels))
+    path = linear_path(problem, ends[0], ends[1], points=3)
+    assert path.losses[1] == pytest.approx(expected, rel=1e-5)
+    assert average(problem, ends).loss == pytest.approx(expected, rel=1e-5)
+    # Statistics of an end, or averaged between the ends, are other numbers.
+    inputs = problem.inputs.unsqueeze(0)
+    of_ends = problem.network.statistics(ends, problem.inputs)
+    assert of_ends is not None
+    middle = problem.network.split(ends.mean(dim=0, keepdim=True))
+    for held in (of_ends[:1], of_ends.mean(dim=0, keepdim=True)):
+        stale = functional.cross_entropy(problem.network.evaluate(middle, inputs, held)[0], problem.labels)
+        assert abs(float(stale) - expected) > 0.01 * expected
+
+
 def test_the_scale_of_a_normalized_convolution_does_not_matter() -> None:
     problem = small_problem()
     weights = problem.initial(0)
@@ -280,6 +304,25 @@ def test_resnet18_starts_as_torchvision_starts_it_from_the_task_s_seeds(resnet: 
             deviation = math.sqrt(2 / (block.shape[0] * block.shape[2] * block.shape[3]))
             assert float(values.std()) == pytest.approx(deviation, rel=0.05)
             assert block.fan_in == math.prod(block.shape[1:])
+
+
+def test_threads_do_not_get_into_each_other_s_way(resnet: TorchvisionModel) -> None:
+    """Verification looks at several certificates at a time."""
+    weights = torch.stack([resnet.initial(torch.Generator().manual_seed(seed)) for seed in range(4)])
+    inputs, labels = images(12)
+
+    def measure(row: int) -> Tensor:
+        return resnet.measure(weights[row : row + 1].clone(), inputs.float(), labels)[0]
+
+    def initial(seed: int) -> Tensor:
+        return resnet.initial(torch.Generator().manual_seed(seed))
+
+    alone = [measure(row) for row in range(4)]
+    with ThreadPoolExecutor(4, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        together = list(pool.map(measure, list(range(4)) * 3))
+        drawn = list(pool.map(initial, range(4)))
+    assert together == alone * 3
+    assert torch.equal(torch.stack(drawn), weights)
 
 
 def test_resnet18_without_normalization_flows(resnet: TorchvisionModel) -> None:

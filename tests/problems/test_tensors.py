@@ -20,6 +20,7 @@ from torch import Tensor
 from lowdim_bench import problems
 from lowdim_bench.engine import Span, train
 from lowdim_bench.errors import UserError
+from lowdim_bench.landscape import diagnose, predict
 from lowdim_bench.methods import parse_choice
 from lowdim_bench.preparation import prepare_pack
 from lowdim_bench.problems import Ledger, MeteredProblem, RowSampling
@@ -387,6 +388,13 @@ def test_rows_are_chosen_for_least_squares_alone() -> None:
 def test_what_is_not_valid_is_said(base: dict[str, Any], changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         make_task(base, changes)
+
+
+def test_the_landscape_is_that_of_networks() -> None:
+    with pytest.raises(UserError, match="small-tensor decomposes a tensor, which no random subspace does"):
+        predict(TASK, PROBLEM, [0])
+    with pytest.raises(UserError, match="small-tensor decomposes a tensor; diagnostics are for networks"):
+        diagnose(TASK, PROBLEM, None, [0, 1])
 
 
 def own(path: Path, **arrays: np.ndarray) -> Task:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import final
 
@@ -15,24 +16,35 @@ from lowdim_bench.problems.networks.batch_normalized import BatchNormalizedNetwo
 from lowdim_bench.specs.problem import TorchvisionNetwork
 
 COLOURS = 3
+_DRAWING = threading.Lock()
+
+
+class _Modules(threading.local):
+    """The module without numbers of its own (on torch's meta device), once as it trains and once as it evaluates.
+
+    Each thread has its own: for the time of a call a module holds the tensors that it is called with.
+    """
+
+    def __init__(self, model: str, classes: int) -> None:
+        with torch.device("meta"):
+            self.training, self.evaluating = (get_model(model, weights=None, num_classes=classes) for _ in range(2))
+        self.training.train()
+        self.evaluating.eval()
 
 
 @final
 class TorchvisionModel(BatchNormalizedNetwork):
-    """The module of `torchvision.models`, its parameters and buffers given to it at each call.
-
-    It is kept without numbers of its own (on torch's meta device), once as it trains and once as it evaluates.
-    """
+    """The module of `torchvision.models`, its parameters and buffers given to it at each call."""
 
     def __init__(self, spec: TorchvisionNetwork, classes: int) -> None:
         self._model, self._classes = spec.model, classes
-        with torch.device("meta"):
-            self._training, self._evaluating = self._module().train(), self._module().eval()
-        kinds = dict(self._training.named_modules())
-        self._norms = [name for name, module in kinds.items() if isinstance(module, nn.BatchNorm2d)]
+        self._modules = _Modules(spec.model, classes)
+        training = self._modules.training
+        kinds = dict(training.named_modules())
+        self._norms = {name: module for name, module in kinds.items() if isinstance(module, nn.BatchNorm2d)}
         self._dense = {f"{name}.weight" for name, module in kinds.items() if isinstance(module, nn.Linear)}
         layout = Layout()
-        for name, parameter in self._training.named_parameters():
+        for name, parameter in training.named_parameters():
             owner, _, own = name.rpartition(".")
             module, shape = kinds[owner], tuple(parameter.shape)
             if name in self._dense:  # torch keeps dense weights as (outputs, inputs), we as (inputs, outputs)
@@ -44,15 +56,16 @@ class TorchvisionModel(BatchNormalizedNetwork):
     def initial(self, generator: torch.Generator) -> Tensor:
         """Initial parameters (D,), as the module draws them itself."""
         seed = int(torch.randint(2**62, (), generator=generator))
-        with torch.random.fork_rng(devices=[]):  # torchvision draws from the global state, which is left as it was
+        # torchvision draws from the process's one random state: by one thread at a time, and it is left as it was.
+        with _DRAWING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            module = self._module()
+            module = get_model(self._model, weights=None, num_classes=self._classes)
         return torch.cat(
             [(p.T if name in self._dense else p).detach().reshape(-1) for name, p in module.named_parameters()]
         )
 
     def forward_one(self, parts: Sequence[Tensor], images: Tensor) -> Tensor:
-        return self._call(self._training, parts, self._buffers(images), images)
+        return self._call(self._modules.training, parts, self._buffers(images), images)
 
     def statistics_one(self, parts: Sequence[Tensor], images: Tensor) -> Tensor:
         seen: dict[str, Tensor] = {}
@@ -63,7 +76,7 @@ class TorchvisionModel(BatchNormalizedNetwork):
 
             return observe
 
-        norms = [(name, self._training.get_submodule(name)) for name in self._norms]
+        norms = [(name, self._modules.training.get_submodule(name)) for name in self._norms]
         hooks = [module.register_forward_pre_hook(watch(name)) for name, module in norms]
         try:
             self.forward_one(parts, images)
@@ -73,27 +86,23 @@ class TorchvisionModel(BatchNormalizedNetwork):
         return torch.cat([seen[name] for name in self._norms])
 
     def evaluate_one(self, parts: Sequence[Tensor], images: Tensor, statistics: Tensor) -> Tensor:
-        return self._call(self._evaluating, parts, self._buffers(images, statistics), images)
+        return self._call(self._modules.evaluating, parts, self._buffers(images, statistics), images)
 
     def linear(self, parts: Sequence[Tensor], inputs: Tensor) -> Tensor:
         def affine(own: Sequence[Tensor], images: Tensor) -> Tensor:
             buffers = self._buffers(images)
-            for name in self._norms:  # with mean 0 and this variance, normalization divides by one
-                buffers[f"{name}.running_var"] -= self._training.get_submodule(name).eps  # type: ignore[operator]
-            return self._call(self._evaluating, own, buffers, images)
+            for name, norm in self._norms.items():  # with mean 0 and this variance, normalization divides by one
+                buffers[f"{name}.running_var"] -= norm.eps
+            return self._call(self._modules.evaluating, own, buffers, images)
 
         return self._one_by_one(affine, parts, inputs)
-
-    def _module(self) -> nn.Module:
-        return get_model(self._model, weights=None, num_classes=self._classes)
 
     def _buffers(self, like: Tensor, statistics: Tensor | None = None) -> dict[str, Tensor]:
         """The buffers of every normalization: statistics (S,), or mean 0 and variance 1."""
         buffers: dict[str, Tensor] = {}
         start = 0
-        for name in self._norms:
-            size = self._training.get_submodule(name).num_features
-            assert isinstance(size, int)
+        for name, norm in self._norms.items():
+            size = norm.num_features
             if statistics is None:
                 mean, variance = like.new_zeros(size), like.new_ones(size)
             else:
