@@ -48,11 +48,7 @@ class OperatorRecipe(Spec):
 
 def encode(subspace: Parametrization) -> tuple[OperatorRecipe, dict[str, Tensor]]:
     """The recipe and the tensors of a subspace. Raises `MethodFailure` for an operator that is not the project's own."""
-    if type(subspace) is not AffineSubspace:
-        raise MethodFailure(f"it made a {type(subspace).__name__}; only an AffineSubspace can leave its process")
-    if subspace.rows is not None:
-        raise MethodFailure("it chose rows of a least-squares problem; only the project's own methods can")
-    operator = subspace.operator
+    operator = _may_leave(subspace).operator
     tensors = {"offset": subspace.offset, "start": subspace.start}
     match operator:
         case FullSpace():
@@ -79,6 +75,14 @@ def encode(subspace: Parametrization) -> tuple[OperatorRecipe, dict[str, Tensor]
         f"it made a {type(operator).__name__} that cannot leave its process: only the project's own operators can, as they "
         "are drawn from their seeds; any other map travels as a DenseBasis"
     )
+
+
+def _may_leave(subspace: Parametrization) -> AffineSubspace:
+    if type(subspace) is not AffineSubspace:
+        raise MethodFailure(f"it made a {type(subspace).__name__}; only an AffineSubspace can leave its process")
+    if subspace.rows is not None:
+        raise MethodFailure("it chose rows of a least-squares problem; only the project's own methods can")
+    return subspace
 
 
 def _drawn(operator: Operator, kind: str) -> bool:
