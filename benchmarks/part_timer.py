@@ -56,6 +56,8 @@ class PartTimer:
         *classes, function = path.split(".")
         for attribute in classes:
             owner = getattr(owner, attribute)
+        if isinstance(owner, type):  # a method may be inherited
+            owner = next((base for base in owner.__mro__ if function in vars(base)), owner)
         plain = vars(owner).get(function)
         if plain is None:
             raise AttributeError(

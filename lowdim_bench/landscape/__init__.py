@@ -11,6 +11,7 @@ from lowdim_bench.landscape.initialization import (
     transient_chaos,
 )
 from lowdim_bench.landscape.paths import Average, Curve, LinearPath, average, bezier_curve, linear_path, wedge
+from lowdim_bench.landscape.planes import success_in_planes
 from lowdim_bench.landscape.prediction import Landscape, Prediction, predict, recorded
 from lowdim_bench.landscape.strings import String, string
 from lowdim_bench.landscape.symmetry import Alignment, Embedding, Merged, align, embed, merge_duplicates
@@ -47,6 +48,7 @@ __all__ = [
     "predict",
     "recorded",
     "string",
+    "success_in_planes",
     "tangent_kernel",
     "transient_chaos",
     "wedge",

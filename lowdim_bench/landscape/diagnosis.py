@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lowdim_bench.errors import UserError
-from lowdim_bench.landscape import functions, initialization, paths, strings, symmetry
+from lowdim_bench.landscape import functions, initialization, paths, planes, strings, symmetry
 from lowdim_bench.landscape.training import CHECKPOINTS, Trained, full_training
 from lowdim_bench.problems import Problem
 from lowdim_bench.problems.classification import ClassificationProblem
@@ -32,6 +32,8 @@ _PROBES = 32
 _SLICE = 10
 _RADII = (0.25, 4.0)
 """Multiples of w_0 at which the loss's convexity is looked at beside w_0 itself."""
+_PLANE_SHARES = (64, 16, 4)
+"""Random planes have D divided by these dimensions."""
 _KERNEL_EXAMPLES = 100
 _SAME_NEURON = 0.01
 """Incoming weights this near, as a share of their norm, belong to duplicates."""
@@ -164,6 +166,7 @@ def _jobs(
     for row, replicate in enumerate(replicates):
         jobs.append(("replicate", partial(_way, problem, trained, row)))
         jobs.append(("replicate", partial(_convexity, task, problem, replicate, trained, row)))
+        jobs.append(("replicate", partial(_planes, task, problem, replicate)))
         if _has_neurons(problem):
             jobs.append(("replicate", partial(_neurons, problem, wide, trained.ends[row])))
         if isinstance(problem, ClassificationProblem) and len(trained.steps) > 2:
@@ -210,6 +213,16 @@ def _convexity(task: Task, problem: Problem, replicate: int, trained: Trained, r
         found[f"Tr(H) / |H| at {name}"] = seen.ratio
         found[f"positive eigenvalues in a random {_SLICE}-plane at {name}"] = seen.positive
     return found
+
+
+def _planes(task: Task, problem: Problem, replicate: int) -> Values:
+    size = problem.full_dimension
+    return {
+        f"success in a random D/{share}-plane through w_0": planes.success_in_planes(
+            task, problem, replicate, max(1, size // share)
+        )
+        for share in _PLANE_SHARES
+    }
 
 
 def _neurons(problem: Problem, wide: Problem | None, weights: Tensor) -> Values:

@@ -52,8 +52,8 @@ class _Looked:
     claimed: tuple[PartMetrics, ...]
     found: tuple[PartMetrics, ...]
     whole: PartMetrics
-    """What all of the training set gives; where only some parts were looked at, what it gives if the claim holds for the
-    others."""
+    """What all of the training set gives; where only some parts were looked at, what it gives if the claim is as far off on
+    the others."""
     of: int
     """How many parts there are."""
 
@@ -167,11 +167,10 @@ def _look(certificate: Certificate, problem: Problem, weights: Tensor, sample: f
     some = [sizes[part] for part in which]
     found, expected = together(parts, some), together(claimed, some)
     if len(which) < count:
-        share = sum(some) / sum(sizes)
         change = None if found.accuracy is None or expected.accuracy is None else found.accuracy - expected.accuracy
         found = PartMetrics(
-            told.loss + share * (found.loss - expected.loss),
-            None if told.accuracy is None or change is None else told.accuracy + share * change,
+            told.loss + found.loss - expected.loss,
+            None if told.accuracy is None or change is None else told.accuracy + change,
         )
     return _Looked(claimed, parts, found, count)
 

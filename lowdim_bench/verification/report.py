@@ -32,7 +32,8 @@ class Checked(Spec):
     k: int
     claimed_loss: float
     found_loss: float | None
-    """None where it is not finite, or could not be computed. After a spot check: if the claim holds for the other parts."""
+    """None where it is not finite, or could not be computed. After a spot check: if the claim is as far off on the
+    other parts."""
     parts: int = 1
     """Of the training set, of each of which a loss is claimed."""
     parts_looked_at: int = 1

@@ -440,15 +440,6 @@ def test_there_are_at_least_twenty() -> None:
 
 @pytest.mark.parametrize("name", TAMPERINGS)
 def test_a_tampering_is_found_and_named(name: str, copy: Copy, verify: Verify) -> None:
-    _found_and_named(name, copy, verify)
-
-
-@pytest.mark.parametrize("name", TAMPERINGS)
-def test_a_spot_check_finds_it_too(name: str, copy: Copy, spot_check: Verify) -> None:
-    _found_and_named(name, copy, spot_check)
-
-
-def _found_and_named(name: str, copy: Copy, verify: Verify) -> None:
     run, expected = TAMPERINGS[name](copy)
     report = verify(run)
     assert expected in [(finding.what, finding.where) for finding in report.findings], report.findings
@@ -457,6 +448,15 @@ def _found_and_named(name: str, copy: Copy, verify: Verify) -> None:
     for finding in report.findings:
         assert finding.text.startswith(f"{finding.what}: {finding.where}: ")
         assert finding.detail
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+def test_a_spot_check_finds_it_too(name: str, copy: Copy, spot_check: Verify) -> None:
+    """In the same place; what it is called may differ, for the loss on the whole training set is not known."""
+    run, (_, where) = TAMPERINGS[name](copy)
+    report = spot_check(run)
+    assert where in [finding.where for finding in report.findings], report.findings
+    assert not report.correct
 
 
 def test_untouched_runs_pass(copy: Copy, verify: Verify) -> None:

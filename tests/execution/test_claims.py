@@ -1,12 +1,17 @@
-"""A tiny claim through real workers and a real store: measured once, whatever dies on the way."""
+"""A tiny claim through real workers and a real store: measured once, whatever dies on the way.
+
+Here and not in tests/claims, since a process can start one Ray cluster only.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, final
@@ -24,8 +29,20 @@ from lowdim_bench.problems import Problem
 from lowdim_bench.settings import Settings
 from lowdim_bench.tracking import ClaimStore
 from lowdim_bench.tracking.claim_log import Identity
+from tests.tracking.conftest import schema
+
+__all__ = ["schema"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
+
+
+@pytest.fixture
+def store(settings: Settings, schema: Path, tmp_path: Path) -> Settings:
+    """Settings with an empty store."""
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(schema)) as source, closing(sqlite3.connect(path)) as target:
+        source.backup(target)
+    return replace(settings, tracking_uri=f"sqlite:///{path}", artifact_location=(tmp_path / "mlartifacts").as_uri())
 
 
 @final
