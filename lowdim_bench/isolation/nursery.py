@@ -51,6 +51,8 @@ class Nursery:
         if not in_namespaces:
             root.chmod(0o711)  # whoever its children become has to get to their own folders below it
         self._children: dict[int, _Child] = {}
+        self._strays = False
+        """Whether processes without a child may be there; with namespaces there are none."""
         self._started = 0
         self._selector = selectors.DefaultSelector()
         self._selector.register(orders, selectors.EVENT_READ)
@@ -58,14 +60,14 @@ class Nursery:
     def run(self) -> None:
         """Serve until the harness is gone; then end all that is left."""
         while True:
-            for key, _ in self._selector.select(LOOK_EVERY if self._children else None):
+            for key, _ in self._selector.select(LOOK_EVERY if self._children or self._strays else None):
                 if key.fileobj is self._orders:
                     if not self._obey():
                         self._close()
                         return
                 elif key.data in self._children:
                     self._end(self._children[key.data], ENDED_BY_HARNESS)
-            if self._children:
+            if self._children or self._strays:
                 self._look(processes())
 
     def _obey(self) -> bool:
@@ -111,6 +113,7 @@ class Nursery:
 
     def _look(self, table: Mapping[int, Process]) -> None:
         """Bury who has ended, and end who takes too much."""
+        before = len(self._children)
         for child in list(self._children.values()):
             pid, status, usage = os.wait4(child.pid, os.WNOHANG)
             if pid:
@@ -122,7 +125,9 @@ class Nursery:
             elif child.census.bytes > child.limits.memory:
                 self._end(child, f"it took more than {child.limits.memory / 2**30:.3g} GB of memory")
         if not self._in_namespaces:
-            self._end_orphans(table)
+            ended = self._end_orphans(table)
+            # What a child began just before it ended is nobody's orphan in this table yet: look until there is none.
+            self._strays = ended or len(self._children) < before
 
     def _end(self, child: _Child, reason: str) -> None:
         child.reason = child.reason or reason
@@ -146,21 +151,24 @@ class Nursery:
         }
         _report(child.control, report)
 
-    def _end_orphans(self, table: Mapping[int, Process]) -> None:
-        """Whose parent has ended became the nursery's own child: it belongs to no trial, so it ends."""
+    def _end_orphans(self, table: Mapping[int, Process]) -> bool:
+        """Whose parent has ended became the nursery's own child: it belongs to no trial, so it ends. Says whether one was."""
+        found = False
         for pid, process in table.items():
             if process.parent == os.getpid() and pid not in self._children:
+                found = True
                 with contextlib.suppress(ProcessLookupError, ChildProcessError):
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
+        return found
 
     def _close(self) -> None:
         for child in list(self._children.values()):
             self._end(child, ENDED_BY_HARNESS)
             _, status, usage = os.wait4(child.pid, 0)
             self._bury(child, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime)
-        if not self._in_namespaces:
-            self._end_orphans(processes())
+        while not self._in_namespaces and self._end_orphans(processes()):
+            pass
         if self._root != fences.MOUNT_POINT:
             shutil.rmtree(self._root, ignore_errors=True)
 
