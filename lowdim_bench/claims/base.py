@@ -16,8 +16,8 @@ from lowdim_bench.specs import Spec, Task, digest_of
 Scale = Literal["cpu", "full"]
 SCALES: tuple[Scale, ...] = ("cpu", "full")
 FIRST_REPLICATE = 6_000_000
-"""Replicates of claims begin here. Configurations were chosen by looking at others, but for how many quadratic networks claim 15
-has: see docs/claims.md."""
+"""Replicates of claims begin here. Configurations were chosen by looking at others, but for how many quadratic networks
+claim 15 has: see docs/claims.md."""
 
 Values = Mapping[str, Any]
 """What was measured of one replicate, as plain JSON."""
