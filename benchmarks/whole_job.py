@@ -137,9 +137,11 @@ class Comparison:
         low, high = k_range(task, self._full_dimension(task))
         low, high = options.grid_min or low, options.grid_max or high
         command += ["--k-min", str(low), "--k-max", str(high)]
-        if options.budget_seconds is not None:
-            command += ["--budget-seconds", str(options.budget_seconds)]
-        self._run(command)
+        budget = self._budget(pair, spent=Log(path).cpu_seconds())
+        if budget is not None:
+            command += ["--budget-seconds", str(budget)]
+        if budget is None or budget > 0:
+            self._run(command)
         log = Log(path)
         results = log.trials()
         ks = grid(low, high, options.per_octave)
@@ -156,6 +158,14 @@ class Comparison:
             estimate.low,
             estimate.high,
         )
+
+    def _budget(self, pair: int, spent: float) -> float | None:
+        """CPU seconds that a grid may take now; None: as many as it needs."""
+        limits = [] if self._options.budget_seconds is None else [self._options.budget_seconds]
+        if self._options.enough is not None:
+            dearest = max(self.measure(job, pair).cpu_seconds for job in self._options.ours)
+            limits.append(max(0.0, self._options.enough * dearest - spent))
+        return min(limits, default=None)
 
     def _run(self, command: Sequence[str]) -> Usage:
         usage = run_counted(command, cwd=_ROOT, environ=self._environ)
@@ -224,6 +234,12 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--grid-max", type=int, help="largest k of the grid, in the loops' favour; default: the task's")
     parser.add_argument("--budget-seconds", type=float, help="CPU seconds after which a grid is left for another time")
+    parser.add_argument(
+        "--enough",
+        type=float,
+        metavar="RATIO",
+        help="leave a grid for good once it has cost RATIO times our dearest job: the ratio is then a lower bound",
+    )
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)

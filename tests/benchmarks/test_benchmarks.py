@@ -7,6 +7,7 @@ import json
 import math
 import sys
 import time
+from dataclasses import asdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -244,6 +245,17 @@ def test_ratios_are_taken_pair_by_pair_and_an_unfinished_grid_is_a_lower_bound()
     assert found["lower_bound"]
     assert found["ours_complete"]
     assert not whole_job.ratios(jobs_of_pairs[:4], "engine", "plain")["lower_bound"]
+
+
+def test_a_grid_that_has_cost_enough_is_left_as_a_lower_bound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = whole_job.Measured("engine", 0, 10.0, 9.0, 40, "found", 100, 95, 110)
+    (tmp_path / "0-engine.json").write_text(json.dumps(asdict(ours)))
+    jobs.Log(tmp_path / "0-plain.jsonl").add_start_up(25.0)
+    whole_job.main(["digits-mlp", "--out", str(tmp_path), "--ours", "engine", "--enough", "2"])
+    assert "plain / engine: at least 2.5 (2.5..2.5, n = 1)" in capsys.readouterr().out
+    assert jobs.Log(tmp_path / "0-plain.jsonl").trials() == [], "the grid must not have gone on"
 
 
 def _records(capsys: pytest.CaptureFixture[str]) -> list[Any]:
