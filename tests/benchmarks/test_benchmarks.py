@@ -7,9 +7,9 @@ import json
 import math
 import sys
 import time
-from dataclasses import asdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
