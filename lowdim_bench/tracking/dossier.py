@@ -6,15 +6,17 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
 from lowdim_bench.certificates import Environment
-from lowdim_bench.records import Count
+from lowdim_bench.records import Count, TrialResult
 from lowdim_bench.specs import Spec, canonical_json, digest_of
 from lowdim_bench.tracking import keys
+from lowdim_bench.tracking.certificate_files import CertificateFiles
 
 if TYPE_CHECKING:  # MLflow is imported when a store is opened
     from lowdim_bench.tracking.connection import Connection, StoredRun
@@ -56,6 +58,15 @@ class Contents:
         """The content of one file; None where there is none."""
         return (self.root / path).read_bytes() if (self.root / path).is_file() else None
 
+    @cached_property
+    def certificates(self) -> CertificateFiles:
+        """Those of its trials."""
+        return CertificateFiles(self.root / keys.CERTIFICATES)
+
+    def certificate(self, result: TrialResult) -> bytes | None:
+        """The certificate that a result names; None where there is none of that name."""
+        return self.certificates.read(keys.certificate_file(result.trial.key, result.certificate or ""))
+
     def folder(self, name: str) -> dict[str, bytes]:
         """The files of a folder, by name."""
         return {file: (self.root / name / file).read_bytes() for file in sorted(self.names(name))}
@@ -83,8 +94,8 @@ class Dossier:
 def state_of(
     tags: Mapping[str, str], trials: Mapping[str, bytes], failures: Mapping[str, bytes], certificates: Iterable[str]
 ) -> str:
-    """A digest of all that a rank rests on: tags, the content of files of trials, and the names of certificates, which
-    are named by their content."""
+    """A digest of all that a rank rests on: tags, the content of files of trials, and the names of files of
+    certificates, which are named by their content."""
     described = {name: tags[name] for name in keys.RESTED_ON if name in tags}
     files = {
         f"{folder}/{name}": hashlib.sha256(content).hexdigest()

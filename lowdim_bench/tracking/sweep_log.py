@@ -12,7 +12,7 @@ from lowdim_bench.figures import Fit
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.records import Estimate, TrialResult
 from lowdim_bench.specs import Task, canonical_json, digest_of
-from lowdim_bench.tracking import keys, summary, trial_files, views
+from lowdim_bench.tracking import certificate_files, keys, summary, trial_files, views
 from lowdim_bench.tracking.driver_lock import Lease, MachineLock
 from lowdim_bench.tracking.run_log import RunLog
 
@@ -76,7 +76,7 @@ class SweepLog(RunLog):
                 named = {
                     keys.certificate_file(r.trial.key, r.certificate): r.certificate for r in some if r.certificate
                 }
-                files = {file: (certificates or {})[name] for file, name in named.items()}
+                files = certificate_files.encode({file: (certificates or {})[name] for file, name in named.items()})
                 if files:
                     self._connection.upload(self.run_id, keys.CERTIFICATES, files)
                 name, content = trial_files.encode(some)

@@ -19,6 +19,7 @@ from lowdim_bench.records import Outcome, Trial, TrialResult
 from lowdim_bench.specs import Target, Task, digest_of
 from lowdim_bench.specs.base import explain
 from lowdim_bench.tracking import keys, summary, trial_files, views
+from lowdim_bench.tracking.certificate_files import CertificateFiles
 from lowdim_bench.tracking.dossier import Contents
 from lowdim_bench.verification.report import Finding
 
@@ -266,8 +267,10 @@ def check_params(contents: Contents, task: Task, method: MethodChoice) -> Iterat
             yield Finding(what="parameter altered", where=name, detail=f"it is {stored}, task and method say {value}")
 
 
-def check_files(names: set[str], results: Sequence[TrialResult], target: str) -> Iterator[Finding]:
+def check_files(files: CertificateFiles, results: Sequence[TrialResult], target: str) -> Iterator[Finding]:
     """That every success has its certificate, and every certificate its success."""
+    for name, why in files.torn.items():
+        yield Finding(what="certificates unreadable", where=f"{keys.CERTIFICATES}/{name}", detail=why)
     wanted: dict[str, str] = {}
     for result in results:
         key = result.trial.key
@@ -278,11 +281,11 @@ def check_files(names: set[str], results: Sequence[TrialResult], target: str) ->
             yield Finding(what="success without certificate", where=key, detail=why)
         elif result.certificate is not None and not result.reached(target):
             yield Finding(what="certificate without success", where=key, detail=f"it did not reach {target}")
-    for name in sorted(wanted.keys() - names):
+    for name in sorted(wanted.keys() - files.names):
         yield Finding(
-            what="certificate missing", where=wanted[name], detail=f"the run holds no {keys.CERTIFICATES}/{name}"
+            what="certificate missing", where=wanted[name], detail=f"the run's {keys.CERTIFICATES} hold no {name}"
         )
-    for name in sorted(names - wanted.keys()):
+    for name in sorted(files.names - wanted.keys()):
         yield Finding(what="certificate without success", where=name, detail="no trial names it")
 
 

@@ -62,11 +62,8 @@ def _read(contents: Contents, data_root: Path, most: int) -> Points:
     problem = problems.build(task, problems.load_arrays(task, data_root))
     passed = []
     for result in nearest:
-        content = contents.read(
-            f"{keys.CERTIFICATES}/{keys.certificate_file(result.trial.key, result.certificate or '')}"
-        )
         try:
-            certificate = Certificate.from_bytes(content or b"")
+            certificate = Certificate.from_bytes(contents.certificate(result) or b"")
             weights = certificate.subspace(problem).map(certificate.theta)
         except CertificateError as error:
             raise UserError(

@@ -85,7 +85,7 @@ class Verifier:
             problem = self._problem_of(task)
             started = time.perf_counter()
             findings += _check_records(contents, task, method, results, problem, remarks)
-            findings += bookkeeping.check_files(names, results, task.ranked_target.name)
+            findings += bookkeeping.check_files(contents.certificates, results, task.ranked_target.name)
             replayed = time.perf_counter() - started
             examined = self._examine(contents, task, method, results, problem, progress)
             taken = time.perf_counter() - started - replayed
@@ -143,7 +143,7 @@ class Verifier:
                 jobs = [
                     pool.submit(examine, content, result, task, method, digest, problem, self._sample)
                     for result in some
-                    if (content := _content(contents, result)) is not None  # what is missing is found by its name
+                    if (content := contents.certificate(result)) is not None  # what is missing is found by its name
                 ]
                 examined += [job.result() for job in jobs]
         if progress:
@@ -193,11 +193,6 @@ def _k_range(tags: Mapping[str, str]) -> tuple[int, int] | None:
     return int(low), int(high)
 
 
-def _content(contents: Contents, result: TrialResult) -> bytes | None:
-    """The certificate that a result names; None where there is none of that name."""
-    return contents.read(f"{keys.CERTIFICATES}/{keys.certificate_file(result.trial.key, result.certificate or '')}")
-
-
 def _precision(
     bits: Bits,
     task: Task,
@@ -222,7 +217,7 @@ def _precision(
         sound = [min(sound, key=distance)]
     found: list[Precision] = []
     for one in sound:
-        content = _content(contents, one.result)
+        content = contents.certificate(one.result)
         assert content is not None
         certificate = Certificate.from_bytes(content)
         subspace, key = certificate.subspace(problem), one.result.trial.key

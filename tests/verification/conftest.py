@@ -23,7 +23,7 @@ from lowdim_bench.execution.worker import run_pack
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.settings import Settings
 from lowdim_bench.specs import Task, canonical_json, digest_of
-from lowdim_bench.tracking import Store, keys
+from lowdim_bench.tracking import Store, certificate_files, keys
 from lowdim_bench.verification import Report, Verifier
 
 METHODS = {"cold": "random_subspace", "mask": "imp", "burnt": "burn_in_subspace"}
@@ -161,12 +161,37 @@ class Run:
             if key in [_key(one) for one in json.loads(path.read_text())["results"]]
         )
 
+    def part_certificates(self) -> None:
+        """Give every certificate that shares a file with others one of its own, as large ones have."""
+        folder = self.folder / "certificates"
+        for path in folder.glob("together-*"):
+            for name, content in certificate_files.decode(path.name, path.read_bytes()).items():
+                (folder / name).write_bytes(content)
+            path.unlink()
+
+    def share_certificates(self, edit: Callable[[dict[str, bytes]], object]) -> Path:
+        """Edit the certificates of one shared file, and name it by its new content."""
+        path = self.shared_certificates()
+        held = certificate_files.decode(path.name, path.read_bytes())
+        edit(held)
+        path.unlink()
+        ((name, content),) = certificate_files.encode(held).items()
+        changed = path.with_name(name)
+        changed.write_bytes(content)
+        return changed
+
+    def shared_certificates(self) -> Path:
+        """A file of several certificates: the largest."""
+        return max(self.folder.glob("certificates/together-*"), key=lambda path: (path.stat().st_size, path.name))
+
     def certificate(self, key: str) -> Path:
+        self.part_certificates()
         (found,) = self.folder.glob(f"certificates/{key}-*.safetensors")
         return found
 
     def put_certificate(self, key: str, content: bytes) -> None:
         """Put another certificate in the place of a trial's, and name it everywhere by its content."""
+        self.part_certificates()
         for path in self.folder.glob(f"certificates/{key}-*.safetensors"):
             path.unlink()
         digest = hashlib.sha256(content).hexdigest()
