@@ -9,6 +9,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -33,6 +34,9 @@ SCHEMA_PATIENCE = 300.0
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 """Seconds between tries while a store that has answered before does not: long enough for a server to be restarted."""
 PASSING = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
+FETCHING = PASSING | {"RESOURCE_DOES_NOT_EXIST"}
+"""While files are fetched that were listed before: MLflow says of every failure there, a server's restart too, that they do not
+exist."""
 REFUSED = {"PERMISSION_DENIED", "UNAUTHENTICATED"}
 METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100
 LONGEST_VALUE = 500
@@ -212,7 +216,9 @@ class Connection:
             return {}
         with tempfile.TemporaryDirectory(prefix="lowdim-") as scratch:
             local = Path(
-                self._patiently(f"fetching {path}", lambda: self._client.download_artifacts(run_id, path, scratch))
+                self._patiently(
+                    f"fetching {path}", lambda: self._client.download_artifacts(run_id, path, scratch), FETCHING
+                )
             )
             files = [local] if local.is_file() else [local / name for name in there]
             return {file.name: file.read_bytes() for file in files if file.is_file()}
@@ -223,7 +229,9 @@ class Connection:
         with tempfile.TemporaryDirectory(prefix="lowdim-") as scratch:
             there = self._patiently("listing files", lambda: self._client.list_artifacts(run_id))
             if there:
-                self._patiently("fetching all files", lambda: self._client.download_artifacts(run_id, "", scratch))
+                self._patiently(
+                    "fetching all files", lambda: self._client.download_artifacts(run_id, "", scratch), FETCHING
+                )
             yield Path(scratch)
 
     def _open_experiment(self, *, make: bool) -> str:
@@ -261,8 +269,8 @@ class Connection:
             "administrator, or set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an account that may."
         )
 
-    def _patiently(self, doing: str, call: Callable[[], T]) -> T:
-        """The result of a call, which is tried again while the store does not answer."""
+    def _patiently(self, doing: str, call: Callable[[], T], passing: AbstractSet[str] = PASSING) -> T:
+        """The result of a call, which is tried again while the store does not answer. `passing`: MLflow's codes for that."""
         pauses = iter(() if self._in_haste else PAUSES)
         while True:
             try:
@@ -270,7 +278,7 @@ class Connection:
             except (MlflowException, OSError, SQLAlchemyError) as error:
                 if isinstance(error, MlflowException) and error.error_code in REFUSED:
                     raise UserError(self._refusal(doing, error)) from None
-                if isinstance(error, MlflowException) and error.error_code not in PASSING:
+                if isinstance(error, MlflowException) and error.error_code not in passing:
                     raise
                 pause = None if isinstance(error, PermissionError) else next(pauses, None)
                 if pause is None:

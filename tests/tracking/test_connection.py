@@ -22,7 +22,7 @@ from lowdim_bench.methods import MethodChoice
 from lowdim_bench.records import Estimate, TrialResult
 from lowdim_bench.settings import Settings
 from lowdim_bench.specs import Task
-from lowdim_bench.tracking import Store
+from lowdim_bench.tracking import Store, SweepLog, keys
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ from lowdim_bench.settings import Settings, prepare_environment
 settings = Settings.resolve(tracking_uri=sys.argv[1], state_dir=sys.argv[2])
 prepare_environment(settings)
 import lowdim_bench.tracking.connection
-from lowdim_bench.tracking import Store
+from lowdim_bench.tracking import Store, SweepLog, keys
 import mlflow.store.tracking.sqlalchemy_store
 start = time.time() + 0.5
 children = []
@@ -115,6 +115,37 @@ def test_six_processes_open_a_new_store_at_once(tmp_path: Path) -> None:
     )
     assert done.stdout == "[0, 0, 0, 0, 0, 0]\n", done.stderr
     assert Store(settings).sweeps() == []
+
+
+def test_files_that_were_listed_are_waited_for(
+    open_sweep: Callable[[], SweepLog], result: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow says of a server that is away at that moment, or of its disk, that the file does not exist."""
+    from lowdim_bench.tracking import connection as module
+
+    with open_sweep() as log:
+        log.append([result(40)])
+        connection, away = log._connection, iter([True, False])
+        client = connection._client
+        root = Path(str(client.get_run(log.run_id).info.artifact_uri))
+        plain = client.download_artifacts
+
+        def download(*given: str) -> str:
+            if not next(away):
+                return plain(*given)
+            hidden = root.rename(root.with_name("away"))
+            try:
+                return plain(*given)
+            finally:
+                hidden.rename(root)
+
+        monkeypatch.setattr(client, "download_artifacts", download)
+        monkeypatch.setattr(module, "PAUSES", (0.0,))
+        (name,) = connection.download(log.run_id, keys.TRIALS)
+        assert name.startswith("round-0000")
+        away = iter([True, True])
+        with pytest.raises(InfrastructureError, match="failed while fetching trials, again and again"):
+            connection.download(log.run_id, keys.TRIALS)
 
 
 @pytest.fixture
