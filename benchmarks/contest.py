@@ -20,6 +20,7 @@ from lowdim_bench.problems.classification import ClassificationProblem
 from lowdim_bench.seeds import derive
 from lowdim_bench.specs import Task, load_task
 from lowdim_bench.specs.problem import Classification, ConvNetwork, MlpNetwork
+from lowdim_bench.specs.task import Descent
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Contest:
             raise SystemExit(
                 f"{task.name}: the loops to compare with take mini-batches and a constant learning rate only"
             )
+        if isinstance(recipe.optimizer, Descent) and recipe.optimizer.weight_decay:
+            raise SystemExit(f"{task.name}: the loops to compare with know no weight decay")
         if recipe.learning_rate.multipliers != (1.0,) or task.ranked_target.at_most is None:
             raise SystemExit(f"{task.name}: the loops to compare with do not tune, and aim at a loss")
         problem = problems.build(task, problems.load_arrays(task, data_root))

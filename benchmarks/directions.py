@@ -9,10 +9,11 @@ loss, its interval by Student's t, and in how many of the seeds the first was lo
 
 Sections: `init` prunes before training, at k = 48 (density 0.02 of all parameters); `init_weights` the same with all 42 biases
 spared, as the papers do, at k = 89 (density 0.02 of the weights); `tickets` compares lottery tickets with their controls;
-`diet` pre-trains on the easiest, random or hardest examples by EL2N for equally many steps, and prunes from there; `rates`
-compares fixed pruning rates with the one that the landscape allows, with the gradients that they cost; `bases` compares new
-random directions at every step with as many that stay the same, both under plain gradient descent at the best of three learning
-rates. These two have not the same degrees of freedom: new directions reach all D.
+`diet` pre-trains on the easiest, random or hardest examples by EL2N for equally many steps, and prunes from there, to k = 48
+and to k = 258 (density 0.107, as ten rounds of the paper leave), or `--label-noise` with a share of the labels drawn at random;
+`rates` compares fixed pruning rates with the one that the landscape allows, with the gradients that they cost; `bases` compares
+new random directions at every step with as many that stay the same, both under plain gradient descent at the best of three
+learning rates. These two have not the same degrees of freedom: new directions reach all D.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[int, ...], tuple[tuple[str, str
     "tickets": (TICKETS, (48, 96), (*pairwise(TICKETS), ("imp", "random_mask"), (TICKETS[1], "random_mask"))),
     "diet": (
         DIETS,
-        (48,),
+        (48, 258),
         (
             (DIETS[0], DIETS[2]),
             (DIETS[3], DIETS[5]),
@@ -148,11 +149,22 @@ def task_without_end(training: Mapping[str, Any] | None = None) -> Task:
     return with_targets(load_task("digits-mlp"), **(training or {}))
 
 
-def measure(problem: Problem, task: Task, method: str, k: int, seeds: int) -> list[TrialResult]:
+def with_noise(arrays: Mapping[str, np.ndarray], share: float) -> dict[str, np.ndarray]:
+    """The arrays of a classification problem with about this share of the training labels (N,) drawn anew."""
+    generator = np.random.default_rng(0)
+    labels = arrays["y_train"].copy()
+    drawn = generator.random(len(labels)) < share
+    labels[drawn] = generator.integers(0, labels.max() + 1, drawn.sum())
+    return {**arrays, "y_train": labels}
+
+
+def measure(
+    problem: Problem, task: Task, method: str, k: int, seeds: int, first: int = FIRST_REPLICATE
+) -> list[TrialResult]:
     """Results of one method at one k, by seed, or at D of one that has no other. Raises `MethodFailure` where one failed."""
     choice = parse_choice(method)
     least, _ = choice.build().k_range(problem.blocks)
-    return run_trials(problem, task, choice, range(FIRST_REPLICATE, FIRST_REPLICATE + seeds), [max(k, least)])
+    return run_trials(problem, task, choice, range(first, first + seeds), [max(k, least)])
 
 
 def losses(results: Sequence[TrialResult]) -> np.ndarray:
@@ -195,6 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"Of {', '.join(SECTIONS)}; without any, all.")
     parser.add_argument("--seeds", type=int, default=24)
+    parser.add_argument("--first-seed", type=int, default=FIRST_REPLICATE)
+    parser.add_argument("--label-noise", type=float, default=0.0, metavar="SHARE")
     parser.add_argument("--level", type=float, default=1.0)
     parser.add_argument("--data-root", type=Path, default=None)
     parser.add_argument("--json", action="store_true")
@@ -203,15 +217,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"unknown section '{unknown[0]}'; choose from {', '.join(SECTIONS)}")
     if asked.seeds < 2:
         parser.error(f"--seeds is {asked.seeds}; an interval needs at least 2")
+    if not 0 <= asked.label_noise <= 1:
+        parser.error(f"--label-noise is {asked.label_noise}; it is a share, from 0 to 1")
     use_one_thread()
     for name in asked.sections or SECTIONS:
         task = task_without_end(PLAIN_DESCENT if name == "bases" else None)
-        problem = problems.build(task, problems.load_arrays(task, asked.data_root or Settings.resolve().data_root))
+        arrays = problems.load_arrays(task, asked.data_root or Settings.resolve().data_root)
+        problem = problems.build(task, with_noise(arrays, asked.label_noise))
         names, ks, pairs_of = SECTIONS[name]
         for k in ks:
             methods = [method.format(k=k) for method in names]
             pairs = [(one.format(k=k), other.format(k=k)) for one, other in pairs_of]
-            results = {method: measure(problem, task, method, k, asked.seeds) for method in methods}
+            results = {method: measure(problem, task, method, k, asked.seeds, asked.first_seed) for method in methods}
             lines = [line(method, k, results[method], asked.level) for method in methods]
             found = [comparison(one, other, k, results[one], results[other]) for one, other in pairs]
             _show(name, lines, found, asked.level, as_json=asked.json)

@@ -19,9 +19,12 @@ from lowdim_bench.parametrizations import (
     Coordinates,
     FactorMap,
     FullSpace,
+    Map,
+    MovingMask,
     Operator,
     Parametrization,
     RedrawnBases,
+    Standing,
 )
 from lowdim_bench.parametrizations.draws import is_as_drawn
 from lowdim_bench.problems import Origin
@@ -66,8 +69,13 @@ def measure(subspace: Parametrization, k: int, origin: Origin, preparation: Spen
     )
     if rank > k:
         raise AuditFailure(f"the map has rank {rank}, more than the trial's k = {k}")
-    bits = _offset_bits(subspace, origin.initial) + _operator_bits(subspace, origin) + _start_bits(subspace, origin)
+    bits = (
+        _offset_bits(subspace, origin.initial)
+        + _operator_bits(subspace.operator, origin)
+        + _start_bits(subspace, origin)
+    )
     seen = preparation.gradient_evaluations or preparation.evaluations or preparation.examples
+    seen = seen or (isinstance(subspace.operator, MovingMask) and subspace.operator.rule.growth == "gradient")
     return Audit(
         measured_k=rank,
         rank_evidence=evidence,
@@ -76,6 +84,26 @@ def measure(subspace: Parametrization, k: int, origin: Origin, preparation: Spen
         # What the trial's seed does not give was made from something, a seed picked among many too: no cold start.
         track="open" if not affine else "prepared" if seen or bits > 0 else "cold",
     )
+
+
+def measure_trained(standing: Standing, k: int, origin: Origin, preparation: Spending, before: Audit) -> Audit:
+    """The audit of where a trial of k dimensions stands after training: `before` unless its map moved; then what it opened
+    is measured and priced.
+
+    Raises `AuditFailure` where training opened more than k weights, or moved others than those.
+    """
+    movement, opened = standing.movement, standing.parametrization.operator
+    if movement is None:
+        return before
+    assert isinstance(opened, Coordinates)
+    if opened.k > k:
+        raise AuditFailure(f"the trial allows k = {k} numbers, but training opened {opened.k} weights")
+    moved = movement.touched.clone()
+    moved[opened.indices] = False
+    if bool(moved.any()):
+        raise AuditFailure(f"{int(moved.sum())} weights moved in training that it had not opened")
+    measured = measure(standing.parametrization, opened.k, origin, preparation)
+    return measured.model_copy(update={"active_k": movement.active})
 
 
 def check_unmoved(subspace: Parametrization, fingerprint: str) -> None:
@@ -193,10 +221,11 @@ def _bits_beyond(start: Tensor, told: Tensor | None) -> float:
     return BITS_PER_NUMBER * numbers + subset_bits(len(start), numbers) + chosen
 
 
-def _operator_bits(subspace: Parametrization, origin: Origin) -> float:
-    operator = subspace.operator
+def _operator_bits(operator: Map, origin: Origin) -> float:
     if isinstance(operator, FullSpace | RedrawnBases):
         return 0.0
+    if isinstance(operator, MovingMask):  # where it begins, and how its room grows; what it opens is priced when it has
+        return sum(_operator_bits(operator.drawn(count), origin) for count in {operator.active, operator.k})
     if is_as_drawn(operator, origin):
         return 0.0 if operator.seed == origin.seed else float(BITS_PER_FOREIGN_SEED)
     if isinstance(operator, Coordinates):

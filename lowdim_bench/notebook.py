@@ -157,7 +157,7 @@ class Results:
 
         Raises `UserError` where the folder cannot be written.
         """
-        return pages.save_figures(self.content, Path(folder))
+        return pages.save_figures(pages.named_figures(self.content), Path(folder))
 
     def _repr_html_(self) -> str:
         return self.rows[["rank", "task", "label", "status", "k_star", "low", "high", "efficiency"]].to_html(

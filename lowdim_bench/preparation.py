@@ -76,6 +76,8 @@ class Prepared:
         """That a request can be trained beside those of other trials. Raises whatever its map raises."""
         if not isinstance(request, Train):
             raise MethodFailure(f"it yielded a {type(request).__name__}; only Train requests may be yielded")
+        if request.subspace.operator.moves:
+            raise MethodFailure("it asked to train a mask that moves; only the scored training may move one")
         shape, wanted = tuple(request.subspace.map(request.subspace.start).shape), (self.problem.full_dimension,)
         if shape != wanted:
             raise MethodFailure(f"it asked to train a map that ends in shape {shape}; the network has {wanted}")

@@ -71,6 +71,9 @@ class Audit(Spec):
     affine: bool
     side_information_bits: Annotated[float, Field(ge=0)]
     track: Track
+    active_k: Count | None = None
+    """Of a mask that moved in training: the most weights that were away from their base at once. `measured_k` is then the union
+    of all weights that training opened. None for others."""
 
 
 class Outcome(Spec):
@@ -218,6 +221,10 @@ class Price(Spec):
     """Different training examples that preparation looked at."""
     spent: tuple[Spending, ...] = ()
     """What each trial near k* spent on its preparation."""
+    union_k: Count | None = None
+    """Of masks that moved in training: the most weights that one opened. None for others."""
+    active_k: Count | None = None
+    """And the most that were away from their base at once."""
 
 
 def price(results: Sequence[TrialResult], estimate: Estimate) -> Price | None:
@@ -227,6 +234,7 @@ def price(results: Sequence[TrialResult], estimate: Estimate) -> Price | None:
     if not near:
         return None
     bits = [result.audit.side_information_bits for result in near if result.audit]
+    moved = [result.audit for result in near if result.audit and result.audit.active_k is not None]
     return Price(
         side_information_bits=max(bits, default=None),
         gradient_evaluations=max(result.preparation.gradient_evaluations for result in near),
@@ -234,6 +242,8 @@ def price(results: Sequence[TrialResult], estimate: Estimate) -> Price | None:
         evaluations=max(result.preparation.evaluations for result in near),
         labels=max(result.preparation.labels for result in near),
         spent=tuple(result.preparation for result in near),
+        union_k=max((audit.measured_k for audit in moved), default=None),
+        active_k=max((audit.active_k or 0 for audit in moved), default=None),
     )
 
 

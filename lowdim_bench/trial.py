@@ -15,9 +15,18 @@ from lowdim_bench.certificates import Certificate, Claim
 from lowdim_bench.engine import Span, train
 from lowdim_bench.errors import AuditFailure, CertificateError, MethodFailure
 from lowdim_bench.methods import MethodChoice
-from lowdim_bench.parametrizations import Coordinates, FullSpace, Pack, Parametrization
+from lowdim_bench.parametrizations import Coordinates, FullSpace, Pack, Parametrization, Standing
 from lowdim_bench.preparation import Prepared, prepare_pack
-from lowdim_bench.problems import Ledger, MeteredProblem, Metrics, PartMetrics, Problem, measure_parts, together
+from lowdim_bench.problems import (
+    BatchOrder,
+    Ledger,
+    MeteredProblem,
+    Metrics,
+    PartMetrics,
+    Problem,
+    measure_parts,
+    together,
+)
 from lowdim_bench.records import Audit, CurvePoint, FutilityCall, Outcome, Trial, TrialResult
 from lowdim_bench.specs import TRACKS, Task, digest_of
 from lowdim_bench.specs.task import AlternatingLeastSquares
@@ -57,6 +66,8 @@ class _Run:
     """The target, by name, that was called out of reach first, and at which step."""
     test_accuracy: float | None = None
     success: _Success | None = None
+    stands: Standing | None = None
+    """Where it was when last looked at."""
 
 
 def run_pack(
@@ -91,6 +102,11 @@ def run_pack(
     results: list[TrialResult] = []
     for item in prepared:
         own = [run for run in runs if run.trial == item.trial]
+        if own and item.trial.key not in moved:
+            try:
+                audits[item.trial.key] = _audit_trained(item, own, audits[item.trial.key], problem, task)
+            except MethodFailure as failure:
+                moved[item.trial.key] = str(failure)
         result = _result(item, audits, own, moved, task, seconds).model_copy(update={"cpu_seconds": cpu_seconds})
         if keep is not None and result.reached(task.ranked_target.name):
             result = _certify(result, _best(own, task), item.seed, problem, task, method, keep)
@@ -114,6 +130,21 @@ def _audit(item: Prepared, problem: Problem, task: Task) -> Audit:
     return measured
 
 
+def _audit_trained(item: Prepared, runs: Sequence[_Run], before: Audit, problem: Problem, task: Task) -> Audit:
+    """The trial's audit after training. The dense gradients that chose what a mask moved to are charged as preparation, though
+    training took them too: what they told is no part of the k numbers."""
+    order = BatchOrder(problem, [item.trial.replicate], task.training.batch_size)
+    for run in runs:
+        assert run.stands is not None
+        for step in run.stands.movement.looks if run.stands.movement else ():
+            examples = order.examples(step)
+            seen = problem.example_count or 0 if examples is None else examples.shape[1]
+            item.ledger.charge_gradients(1, seen, None if examples is None else examples[0])
+    standing, origin = _best(runs, task).stands, problem.origin(item.trial.replicate, item.seed)
+    assert standing is not None
+    return audit.measure_trained(standing, item.trial.k, origin, item.ledger.spent, before)
+
+
 def _check_blocks(subspace: Parametrization, task: Task) -> None:
     """That least squares can solve for what a method prepared, where the task trains by least squares, and only there."""
     solves = isinstance(task.training.optimizer, AlternatingLeastSquares)
@@ -133,10 +164,12 @@ def _train_and_score(problem: Problem, task: Task, runs: Sequence[_Run]) -> Mapp
     observer = _Scorer(problem, task, runs)
     subspaces = [run.subspace for run in runs]
     span = Span(0, task.training.steps)
-    thetas = train(metered, subspaces, task.training, [run.rate for run in runs], span, observer)
+    train(metered, subspaces, task.training, [run.rate for run in runs], span, observer)
     moved: dict[str, str] = {}
-    for run, theta in zip(runs, thetas, strict=True):
-        accuracy = None if run.diverged else problem.test_accuracy(run.subspace.map(theta).unsqueeze(0))
+    for run in runs:
+        assert run.stands is not None  # the last step is always looked at
+        weights = run.stands.parametrization.map(run.stands.theta)
+        accuracy = None if run.diverged else problem.test_accuracy(weights.unsqueeze(0))
         run.test_accuracy = None if accuracy is None else float(accuracy[0])
         try:
             audit.check_unmoved(run.subspace, before[run.trial.key])
@@ -156,9 +189,12 @@ class _Scorer:
 
     def __call__(self, step: int, rows: Sequence[int], theta: Tensor, pack: Pack) -> list[bool]:
         metrics = self._problem.train_metrics(pack.map(theta))
-        return [self._look(step, self._runs[row], theta[place], metrics, place) for place, row in enumerate(rows)]
+        runs = [self._runs[row] for row in rows]
+        for run, standing in zip(runs, pack.stands([run.subspace for run in runs], theta), strict=True):
+            run.stands = standing
+        return [self._look(step, run, metrics, place) for place, run in enumerate(runs)]
 
-    def _look(self, step: int, run: _Run, theta: Tensor, metrics: Metrics, place: int) -> bool:
+    def _look(self, step: int, run: _Run, metrics: Metrics, place: int) -> bool:
         loss = float(metrics.loss[place])
         accuracy = None if metrics.accuracy is None else float(metrics.accuracy[place])
         run.ledger.charge_evaluation(self._problem.example_count or 0)
@@ -175,9 +211,10 @@ class _Scorer:
             if target.name not in run.reached_at and target.reached(metrics.value(target, place))
         ]
         if crossed:
-            alone = theta[: run.subspace.k].clone()
+            assert run.stands is not None
+            alone = run.stands.theta.clone()
             sizes = self._problem.part_sizes
-            parts = measure_parts(self._problem, run.subspace.map(alone), range(len(sizes)))
+            parts = measure_parts(self._problem, run.stands.parametrization.map(alone), range(len(sizes)))
             own = together(parts, sizes)
             for target in crossed:
                 if target.reached(own.metrics.value(target, 0)):
@@ -260,8 +297,11 @@ def _certify(
     success = run.success
     assert success is not None
     assert result.audit is not None
+    assert run.stands is not None
     try:
-        operator, offset, start, tensors = certificates.recipes(run.subspace, problem.origin(run.trial.replicate, seed))
+        operator, offset, start, tensors = certificates.recipes(
+            run.stands.parametrization, problem.origin(run.trial.replicate, seed)
+        )
         tensors["theta"] = success.theta
         claim = Claim(
             task_digest=task.digest,

@@ -14,7 +14,8 @@ from lowdim_bench.methods import Trained, parse_choice
 from lowdim_bench.methods.base import Preparation, Setting, Train
 from lowdim_bench.problems import Ledger, MeteredProblem
 from lowdim_bench.specs import Recipe, Spec, Task
-from lowdim_bench.specs.problem import Classification, DigitsData, PixelLabelling, TorchvisionData
+from lowdim_bench.specs.pixels import PixelLabelling
+from lowdim_bench.specs.problem import Classification, DigitsData, TorchvisionData
 from lowdim_bench.specs.tensors import PlantedTensor, TensorDecomposition
 
 _IMAGES: Mapping[str, tuple[tuple[int, ...], int, int]] = {
@@ -118,9 +119,9 @@ def full_dimension(task: Task) -> int:
 def _arrays(task: Task) -> dict[str, Any]:
     """A few made-up examples of the shape of a task's data; none where a problem has none."""
     if isinstance(task.problem, PixelLabelling):
-        pixels = task.problem.data.side**2
-        on = np.ones((_STAND_INS, pixels), np.uint8)
-        return {f"{axis}_{split}": on for axis in "xy" for split in ("train", "test")}
+        sizes = {"x": task.problem.data.inputs, "y": task.problem.data.outputs}
+        on = {axis: np.ones((_STAND_INS, size), np.uint8) for axis, size in sizes.items()}
+        return {f"{axis}_{split}": on[axis] for axis in "xy" for split in ("train", "test")}
     if isinstance(task.problem, TensorDecomposition):
         return {"tensor": np.ones(_tensor_shape(task.problem), np.float32)}
     if not isinstance(task.problem, Classification):

@@ -13,17 +13,18 @@ from torch import Tensor
 
 from lowdim_bench.claims.base import Part, Values
 from lowdim_bench.claims.cost import Cost, passes
-from lowdim_bench.engine import Span, train
+from lowdim_bench.engine import Span
 from lowdim_bench.landscape import align, linear_path
 from lowdim_bench.landscape.paths import POINTS
-from lowdim_bench.landscape.training import full_training
-from lowdim_bench.parametrizations import AffineSubspace, Pack
-from lowdim_bench.problems import Ledger, MeteredProblem, Problem
+from lowdim_bench.landscape.training import continued, full_training
+from lowdim_bench.parametrizations import Pack
+from lowdim_bench.problems import Problem
 from lowdim_bench.problems.networks.pixels import Recurrent
 from lowdim_bench.problems.pixel_labelling import PixelProblem
 from lowdim_bench.problems.quadratic import QuadraticProblem
 from lowdim_bench.seeds import derive
-from lowdim_bench.specs.problem import PixelLabelling, QuadraticWell
+from lowdim_bench.specs.pixels import PixelLabelling
+from lowdim_bench.specs.problem import QuadraticWell
 from lowdim_bench.theory import deterministic_equivalent, gaussian_width_formula, simulated_threshold
 
 _LINE_POINTS = 50
@@ -47,7 +48,7 @@ class SpawnedPairs(Part):
         for step, weights in parents.items():
             orders = [derive("spawned", one, child) % 2**31 for one in replicates for child in range(_CHILDREN)]
             starts = [start for start in weights for _ in range(_CHILDREN)]
-            ends = _trained(self, problem, orders, starts, Span(step, self.task.full_training.steps))
+            ends = continued(self.task, problem, orders, starts, Span(step, self.task.full_training.steps))
             for row, one in enumerate(found):
                 line = linear_path(problem, ends[_CHILDREN * row], ends[_CHILDREN * row + 1])
                 one[str(step)] = {
@@ -170,27 +171,8 @@ def _passed(part: SpawnedPairs, problem: Problem, replicates: Sequence[int]) -> 
     last = max(part.spawn_steps)
     keeper = _Keeper(math.gcd(*part.spawn_steps) or 1, starts, part.spawn_steps)
     if last:
-        _trained(part, problem, replicates, starts, Span(0, last), keeper)
+        continued(part.task, problem, replicates, starts, Span(0, last), keeper)
     return {step: torch.stack([keeper.kept[step][row] for row in range(len(starts))]) for step in part.spawn_steps}
-
-
-def _trained(
-    part: Part,
-    problem: Problem,
-    orders: Sequence[int],
-    starts: Sequence[Tensor],
-    span: Span,
-    keeper: _Keeper | None = None,
-) -> list[Tensor]:
-    """Where full training leads from `starts`, each with the batches of a replicate of `orders`."""
-    if span.start == span.stop:
-        return list(starts)
-    recipe = part.task.full_training
-    spaces = [AffineSubspace.full_space(start) for start in starts]
-    rate = recipe.learning_rate.at(problem.full_dimension)
-    metered = MeteredProblem(problem, orders, [Ledger() for _ in orders])
-    thetas = train(metered, spaces, recipe, [rate] * len(spaces), span, keeper)
-    return [space.map(theta) for space, theta in zip(spaces, thetas, strict=True)]
 
 
 class _Keeper:

@@ -80,14 +80,14 @@ def report(
         sweeps = _read(settings, task or [], live=not json)
         with display.busy("Drawing figures ...", live=not json):
             from lowdim_bench.claims.scoreboard import newest
-            from lowdim_bench.pages import collect, facts_about, render_report, save_figures
+            from lowdim_bench.pages import collect, facts_about, named_figures, render_report, save_figures
             from lowdim_bench.tracking import recorded_verdicts
 
             claims = [] if task else newest(recorded_verdicts(settings))  # they are of no single task
             facts = facts_about(settings.shown_tracking_uri)
             content = collect(sweeps, "lowdim-bench leaderboard", facts, claims=claims)
             text = render_report(content)
-            files = save_figures(content, figures) if figures else []
+            files = save_figures(named_figures(content), figures) if figures else []
         draft = out.with_name(f".{out.name}.part")
         try:
             draft.write_text(text, encoding="utf-8")

@@ -157,6 +157,10 @@ def _prices(row: Row) -> str:
         parts.append(f"preparation looked at the labels of {row.preparation_labels:,} examples")
     if row.preparation_evaluations:
         parts.append(f"it took {row.preparation_evaluations:,} full evaluations")
+    if row.union_k is not None:
+        parts.append(
+            f"training opened up to {row.union_k:,} weights, of which up to {row.active_k:,} were in use at a time"
+        )
     if row.code_bits:
         parts.append(f"its code has {row.code_bits:,} bits, compressed")
     if row.code_cpu_seconds is not None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 app = typer.Typer()
-_FIGURES = (".svg", ".png", ".json")
 
 
 @command(app, "lowdim-bench predict well-power2")
@@ -53,7 +52,7 @@ def predict(
         _show(wanted, found, measured, kept, out, as_json=json)
 
 
-@command(app, "lowdim-bench diagnose digits-mlp --replicates 3")
+@command(app, "lowdim-bench diagnose digits-mlp --replicates 12 --figures landscape")
 def diagnose(
     task: Annotated[
         str | None, typer.Argument(help="Name of a shipped task, or path to a task file.", autocompletion=complete_task)
@@ -62,9 +61,19 @@ def diagnose(
         str | None,
         typer.Option(help="Instead of training: where the trials of this run ended that are nearest to its k*."),
     ] = None,
-    replicates: Annotated[int, typer.Option(min=2, max=20, help="Trainings to look at.")] = 2,
-    figure: Annotated[
-        Path | None, typer.Option(help="Draw the losses on straight lines into this file: .svg, .png or .json.")
+    replicates: Annotated[
+        int,
+        typer.Option(min=2, max=20, help="Trainings to look at. 95 % intervals need 6; of pairs, 12; of groups, 18."),
+    ] = 2,
+    spawn_step: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Also spawn three trainings of each replicate at this step: which examples are linearly connected?",
+        ),
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Write a figure of each diagnostic into this folder, as SVG, PNG and CSV.")
     ] = None,
     tracking_uri: TrackingUri = None,
     data_root: DataRoot = None,
@@ -78,12 +87,12 @@ def diagnose(
     from lowdim_bench.errors import UserError
     from lowdim_bench.settings import quiet_stdout
 
-    if figure is not None and figure.suffix not in _FIGURES:
-        raise UserError(f"--figure draws {', '.join(_FIGURES)}; got '{figure.name}'. Name the file accordingly.")
     if (task is None) == (run is None):
         raise UserError(
             "Say what to look at: a task, or --run with the beginning of a run's identifier (`lowdim-bench rank`)."
         )
+    if run and spawn_step is not None:
+        raise UserError("--spawn-step trains a task anew, and --run takes what was trained: give one of them.")
     settings = resolve_settings(tracking_uri=tracking_uri, data_root=data_root)
     with quiet_stdout() as out:
         from lowdim_bench.cli import display
@@ -94,14 +103,18 @@ def diagnose(
             wanted, found = (
                 _of_run(settings, run, replicates, advance)
                 if run
-                else _of_task(settings, task or "", replicates, advance)
+                else _of_task(settings, task or "", replicates, spawn_step, advance)
             )
-        if figure is not None:
-            _draw(wanted, found, figure)
+        if figures is not None:
+            from lowdim_bench.pages import of_diagnosis, save_figures
+
+            save_figures(of_diagnosis(found, wanted.name), figures)
         _show_diagnosis(wanted, found, out, run=run, as_json=json)
 
 
-def _of_task(settings: Settings, name: str, replicates: int, advance: Progress) -> tuple[Task, Diagnosis]:
+def _of_task(
+    settings: Settings, name: str, replicates: int, spawn_step: int | None, advance: Progress
+) -> tuple[Task, Diagnosis]:
     """Of full trainings, made now."""
     from lowdim_bench import landscape, problems
     from lowdim_bench.specs import load_task
@@ -110,7 +123,8 @@ def _of_task(settings: Settings, name: str, replicates: int, advance: Progress) 
     arrays = problems.load_arrays(task, settings.data_root)
     wider = landscape.widened(task)
     wide = None if wider is None else problems.build(wider, arrays)
-    return task, landscape.diagnose(task, problems.build(task, arrays), wide, range(replicates), advance)
+    problem = problems.build(task, arrays)
+    return task, landscape.diagnose(task, problem, wide, range(replicates), advance, spawn_step)
 
 
 def _of_run(settings: Settings, run: str, replicates: int, advance: Progress) -> tuple[Task, Diagnosis]:
@@ -131,17 +145,24 @@ def _show_diagnosis(task: Task, found: Diagnosis, out: TextIO, *, run: str | Non
     from dataclasses import asdict
 
     from lowdim_bench.cli import display
+    from lowdim_bench.landscape import FEWEST, GROUP
 
     if as_json:
         rows = [
-            asdict(one) | {"n": len(one.values), "median": one.middle, "range": list(one.range)}
+            asdict(one) | {"n": len(one.values), "middle": one.middle, "range": one.range, "interval": one.interval}
             for one in found.findings
         ]
         about = asdict(found) | {"task": task.name, "digest": task.digest, "run": run, "findings": rows}
         display.print_json(_without_nan(about), out)
         return
     lines = [
-        (one.name, f"{one.middle:.3g}", _ends(one), "1" if one.of == "task" else f"{len(one.values)} ({one.of})")
+        (
+            one.name,
+            f"{one.middle:.3g}",
+            _ends(one.interval),
+            _ends(one.range if len(one.values) > 1 else None),
+            _count(one),
+        )
         for one in found.findings
     ]
     count = len(found.replicates)
@@ -151,37 +172,21 @@ def _show_diagnosis(task: Task, found: Diagnosis, out: TextIO, *, run: str | Non
         else f"where full training leads, {count} initializations"
     )
     title = f"{task.name} (D = {found.dimension:,}): the landscape {led}"
-    display.print_table(title, ("diagnostic", "median", "lowest .. highest", "n"), lines, out)
+    display.print_table(title, ("diagnostic", "median", "95 % interval", "lowest .. highest", "n"), lines, out)
     out.write(
         f"  Training loss {_median(found.start_losses)} at w_0, {_median(found.end_losses)} at w_T.\n"
-        "  A pair is one replicate and the next. Ranges are of what was seen, no confidence intervals.\n"
+        "  Intervals are those of order statistics, for the median; of shares, Clopper and Pearson's. For the median they "
+        f"need {FEWEST} repeats that\n  share no training: {FEWEST} replicates, for pairs {2 * FEWEST}, for groups "
+        f"{GROUP * FEWEST}.\n"
     )
 
 
-def _draw(task: Task, found: Diagnosis, file: Path) -> None:
-    from itertools import pairwise
-
-    from lowdim_bench import figures
-
-    pairs = [f"{one} and {other}" for one, other in pairwise(found.replicates)]
-    lines = [
-        figures.Line(kind, name, path.losses)
-        for kind, names, shown in (
-            ("from w_0 to w_T", [str(one) for one in found.replicates], found.to_start),
-            ("between two w_T", pairs, found.between),
-            ("between them, aligned", pairs, found.aligned),
-        )
-        for name, path in zip(names, shown, strict=False)  # nothing is aligned where nobody knows the neurons
-    ]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(
-        figures.render(figures.losses_on_lines(lines, f"{task.name}: loss on straight lines"), file.suffix[1:])
-    )
+def _count(one: Finding) -> str:
+    return "closed form" if one.of == "task" else f"{len(one.values)} ({one.of})"
 
 
-def _ends(one: Finding) -> str:
-    low, high = one.range
-    return f"{low:.3g} .. {high:.3g}" if len(one.values) > 1 else "-"
+def _ends(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.3g} .. {interval[1]:.3g}"
 
 
 def _without_nan(value: Any) -> Any:

@@ -15,6 +15,7 @@ from lowdim_bench.engine.playback import Player
 from lowdim_bench.parametrizations import Pack, Parametrization, stack_starts
 from lowdim_bench.problems import MeteredProblem
 from lowdim_bench.specs import Recipe
+from lowdim_bench.specs.task import Descent
 
 __all__ = ["Observer", "Span", "train"]
 
@@ -46,9 +47,15 @@ class _Step:
     """One step of a pack. It reads and writes the same tensors every time, so that a GPU can play a recording of it back."""
 
     def __init__(
-        self, problem: MeteredProblem, pack: Pack, optimizer: PackOptimizer, theta: Tensor, rate: Tensor
+        self,
+        problem: MeteredProblem,
+        pack: Pack,
+        optimizer: PackOptimizer,
+        theta: Tensor,
+        rate: Tensor,
+        weight_decay: float,
     ) -> None:
-        self._problem, self._pack, self._optimizer = problem, pack, optimizer
+        self._problem, self._pack, self._optimizer, self._decay = problem, pack, optimizer, weight_decay
         self._theta, self._full_rate, self._rate = theta, rate, rate.clone()
         self._examples: Tensor | None = None
         self._weights = theta.new_empty(len(theta), problem.full_dimension)  # lent anew each step: fresh pages are dear
@@ -72,11 +79,17 @@ class _Step:
 
     def _run(self) -> None:
         weights = self._pack.map(self._theta, self._weights)
+        self._pack.look(weights)
         if self._movable is None:
             _, found = self._problem.loss_and_gradient(weights, self._examples)
+            if self._decay:
+                found = found.add(weights, alpha=self._decay)
         else:
             found = self._problem.solve_block(weights, self._number, self._movable, self._pack.rows)
         self._optimizer.step(self._theta, self._pack.pull_back(self._theta, found), self._rate)
+        forgotten = self._pack.operator.settle(self._theta)
+        if forgotten is not None:
+            self._optimizer.forget(forgotten)
 
 
 @torch.no_grad()
@@ -122,12 +135,13 @@ def _train_together(
     pack = Pack.of(parametrizations)
     theta = stack_starts(parametrizations).clone()
     optimizer = build_optimizer(recipe.optimizer, theta)
+    decay = recipe.optimizer.weight_decay if isinstance(recipe.optimizer, Descent) else 0.0
     order = problem.batch_order(recipe.batch_size)
     rate = torch.tensor(list(rates), dtype=theta.dtype, device=theta.device).unsqueeze(1)
     rows = list(range(len(parametrizations)))
     finished: dict[int, Tensor] = {}
     metered = problem
-    run = _Step(metered, pack, optimizer, theta, rate)
+    run = _Step(metered, pack, optimizer, theta, rate, decay)
     for step in range(span.start, span.stop):
         run(step, order.examples(step), _schedule(recipe, step))
         done = step + 1
@@ -146,7 +160,7 @@ def _train_together(
         pack, on_device = pack.keep(kept), kept.to(theta.device)
         optimizer.keep(on_device)
         theta, rate = theta[on_device], rate[on_device]
-        run = _Step(metered, pack, optimizer, theta, rate)
+        run = _Step(metered, pack, optimizer, theta, rate, decay)
         rows = [rows[place] for place in kept.tolist()]
     finished |= {row: theta[place] for place, row in enumerate(rows)}
     return [finished[row][: one.k].clone() for row, one in enumerate(parametrizations)]

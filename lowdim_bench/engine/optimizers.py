@@ -23,6 +23,10 @@ class PackOptimizer(ABC):
         """One step against `gradient` (P, K) at learning rates `rate` (P, 1)."""
 
     @abstractmethod
+    def forget(self, which: Tensor) -> None:
+        """Begin anew with some numbers, (P, K) bool: nothing of their past moves them any more."""
+
+    @abstractmethod
     def keep(self, rows: Tensor) -> None:
         """Go on with some rows only: `rows` holds their indices."""
 
@@ -64,6 +68,10 @@ class PackAdam(PackOptimizer):
         root = (self._square / correction2).sqrt_().add_(spec.epsilon)
         theta.sub_(self._mean * (rate / correction1) / root)
 
+    def forget(self, which: Tensor) -> None:
+        self._mean.masked_fill_(which, 0.0)
+        self._square.masked_fill_(which, 0.0)
+
     def keep(self, rows: Tensor) -> None:
         self._mean, self._square = self._mean[rows], self._square[rows]
 
@@ -83,6 +91,10 @@ class PackSgd(PackOptimizer):
             move = gradient.add(self._velocity, alpha=self._spec.momentum) if self._spec.nesterov else self._velocity
         theta.addcmul_(move, rate, value=-1)
 
+    def forget(self, which: Tensor) -> None:
+        if self._velocity is not None:
+            self._velocity.masked_fill_(which, 0.0)
+
     def keep(self, rows: Tensor) -> None:
         if self._velocity is not None:
             self._velocity = self._velocity[rows]
@@ -95,6 +107,9 @@ class PackRelaxation(PackOptimizer):
     def step(self, theta: Tensor, gradient: Tensor, rate: Tensor) -> None:
         """`gradient` (P, K) is where to go, the solution of a block, and no gradient."""
         theta.lerp_(gradient, rate)
+
+    def forget(self, which: Tensor) -> None:
+        return
 
     def keep(self, rows: Tensor) -> None:
         return

@@ -2,23 +2,28 @@
 
 from lowdim_bench.figures.board import Profile, Threshold, pareto, performance_profiles, thresholds, win_matrix
 from lowdim_bench.figures.burn_in import Cell, threshold_surface
-from lowdim_bench.figures.paths import Line, losses_on_lines
+from lowdim_bench.figures.claims import Decided, claim
+from lowdim_bench.figures.numbers import Measured, diagnostic
+from lowdim_bench.figures.paths import Line
 from lowdim_bench.figures.settings import Setting, parameter
 from lowdim_bench.figures.style import Figure, data, render
 from lowdim_bench.figures.sweep import Fit, Point, Surface, phase_transition, success_surface, wilson
 
 __all__ = [
     "Cell",
+    "Decided",
     "Figure",
     "Fit",
     "Line",
+    "Measured",
     "Point",
     "Profile",
     "Setting",
     "Surface",
     "Threshold",
+    "claim",
     "data",
-    "losses_on_lines",
+    "diagnostic",
     "parameter",
     "pareto",
     "performance_profiles",

@@ -68,6 +68,8 @@ class Curve:
     error_excess: float | None
     length_ratio: float
     """Its length as a multiple of the straight distance; NaN where that is zero. Of a wedge, the mean over all pairs."""
+    losses: tuple[float, ...]
+    """At all points that were looked at, in their order; of a wedge, one spoke after the other, each from the hub."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,7 @@ def curve_of(problem: Problem, connected: Tensor, points: Tensor, branches: int 
         loss_excess=float(losses.max() - end_losses.mean()),
         error_excess=None if errors is None or end_errors is None else float(errors.max() - end_errors.mean()),
         length_ratio=_length_ratio(connected, lengths),
+        losses=tuple(losses.tolist()),
     )
 
 

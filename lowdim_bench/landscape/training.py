@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lowdim_bench.engine import Span, train
+from lowdim_bench.engine import Observer, Span, train
 from lowdim_bench.parametrizations import AffineSubspace, Pack
 from lowdim_bench.problems import Ledger, MeteredProblem, Problem
 from lowdim_bench.specs import Task
@@ -42,11 +42,26 @@ def full_training(task: Task, problem: Problem, replicates: Sequence[int]) -> Tr
     starts = torch.stack([problem.initial(replicate) for replicate in replicates])
     recipe = task.full_training
     keeper = _Keeper(max(1, recipe.steps // CHECKPOINTS), starts)
-    metered = MeteredProblem(problem, replicates, [Ledger() for _ in replicates])
-    rate = recipe.learning_rate.at(problem.full_dimension)
-    spaces = [AffineSubspace.full_space(start) for start in starts]
-    train(metered, spaces, recipe, [rate] * len(spaces), Span(0, recipe.steps), keeper)
+    continued(task, problem, replicates, list(starts), Span(0, recipe.steps), keeper)
     return Trained(torch.stack([torch.stack(one) for one in keeper.kept]), tuple(keeper.steps))
+
+
+def continued(
+    task: Task,
+    problem: Problem,
+    orders: Sequence[int],
+    starts: Sequence[Tensor],
+    span: Span,
+    observer: Observer | None = None,
+) -> list[Tensor]:
+    """Where full training leads from `starts` (D,) over some of its steps, each with the batches of a replicate of `orders`."""
+    if span.start == span.stop:
+        return list(starts)
+    spaces = [AffineSubspace.full_space(start) for start in starts]
+    rate = task.full_training.learning_rate.at(problem.full_dimension)
+    metered = MeteredProblem(problem, orders, [Ledger() for _ in orders])
+    thetas = train(metered, spaces, task.full_training, [rate] * len(spaces), span, observer)
+    return [space.map(theta) for space, theta in zip(spaces, thetas, strict=True)]
 
 
 class _Keeper:

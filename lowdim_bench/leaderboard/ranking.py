@@ -15,7 +15,7 @@ from lowdim_bench.leaderboard.pairs import pairs_of, with_prospects
 from lowdim_bench.leaderboard.rows import Board, Overall, Progress, Relative, Row, Standing, Win, plain
 from lowdim_bench.records import Price, Spending, operations, price
 from lowdim_bench.specs import TRACKS, Track
-from lowdim_bench.specs.problem import PixelLabelling
+from lowdim_bench.specs.pixels import PixelLabelling
 from lowdim_bench.statistics import FloatArray
 from lowdim_bench.tracking import StoredSweep
 
@@ -118,6 +118,8 @@ def _row(one: Measured, ratios: FloatArray | None, attempts: int) -> Row:
         preparation_examples=cost.examples if cost else None,
         preparation_evaluations=cost.evaluations if cost else None,
         preparation_labels=cost.labels if cost else None,
+        union_k=cost.union_k if cost else None,
+        active_k=cost.active_k if cost else None,
         preparation_operations=_operations(sweep, cost) if cost else None,
         attempts=attempts,
         attempt_bits=math.log2(attempts),

@@ -68,6 +68,11 @@ class Row(Spec):
     preparation_operations: int | None = Field(
         description="floating-point operations of preparation; a backward pass is two"
     )
+    union_k: int | None = Field(
+        default=None,
+        description="weights that training opened, at most, where a mask moves in training; None for others",
+    )
+    active_k: int | None = Field(default=None, description="of these, the most that were away from their base at once")
     attempts: int = Field(
         description="sweeps of this method or submission on this task on record, whatever its parameters"
     )

@@ -70,6 +70,14 @@ class TaskContent:
 
 
 @dataclass(frozen=True)
+class ClaimContent:
+    """One published claim."""
+
+    row: Decided
+    shown: Shown
+
+
+@dataclass(frozen=True)
 class Content:
     """The whole page."""
 
@@ -77,7 +85,7 @@ class Content:
     board: Board
     tasks: Sequence[TaskContent]
     overall: Sequence[Shown]
-    claims: Sequence[Decided] = ()
+    claims: Sequence[ClaimContent] = ()
     """Published claims and what they came to here."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """About the document itself: when it was made, of what, by which version."""
@@ -104,7 +112,7 @@ class Content:
             some += task.shown
             for sweep in task.sweeps:
                 some += sweep.shown
-        return some
+        return some + [claim.shown for claim in self.claims]
 
     @property
     def comparisons(self) -> Mapping[str, Any]:
@@ -139,7 +147,8 @@ def collect(
     for place, digest in enumerate(dict.fromkeys(row.task_digest for row in board.rows)):
         rows = [row for row in board.rows if row.task_digest == digest]
         tasks.append(_task(f"task-{place}", rows, by_run, link))
-    return Content(title, board, tasks, drawn.of_board(board), claims, facts)
+    decided = [ClaimContent(claim, drawn.of_claim(claim)) for claim in claims]
+    return Content(title, board, tasks, drawn.of_board(board), decided, facts)
 
 
 def facts_about(store: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lowdim_bench import figures
+from lowdim_bench.claims.scoreboard import Decided
 from lowdim_bench.figures import Cell, Fit, Point, Setting, Surface, Threshold
 from lowdim_bench.leaderboard import Board, Row
 from lowdim_bench.leaderboard import label as label_of
@@ -110,6 +111,24 @@ def of_sweep(row: Row, sweep: StoredSweep) -> list[Shown]:
             partial(_surface, row, sweep, title),
         ),
     ]
+
+
+def of_claim(row: Decided) -> Shown:
+    """What a claim came to: its checks on the regions that it names."""
+    checks = [
+        figures.Decided(
+            f"{one.what}: {one.measured}", one.estimate, one.low, one.high, one.above, one.below, one.claimed, one.interval,
+            one.verdict,
+        )
+        for one in row.checks
+    ]  # fmt: skip
+    count = f"{len(checks)} {'check' if len(checks) == 1 else 'checks'}"
+    caption = (
+        f"Claim {row.number}, {row.name}, at scale {row.scale}: {row.verdict}. {count}, each with its 95 % interval beside the "
+        "region that is claimed"
+    )
+    title = f"Claim {row.number}, {row.name} ({row.scale}): {row.verdict}"
+    return Shown(f"claim-{row.scale}-{row.number}", caption, partial(figures.claim, checks, title))
 
 
 def row_label(row: Row) -> str:

@@ -16,7 +16,7 @@ _LONGEST_NAME = 120
 
 
 def named_figures(content: Content) -> dict[str, Shown]:
-    """Every figure by a name for people: its task, its method, what it shows. Equal names get the task's digest."""
+    """Every figure by a name for people: its task, its method, what it shows; or its claim. Equal names get a digest."""
     found: dict[str, Shown] = {}
 
     def add(name: str, shown: Shown, digest: str) -> None:
@@ -31,15 +31,17 @@ def named_figures(content: Content) -> dict[str, Shown]:
             for shown in sweep.shown:
                 what = shown.name.removeprefix(f"run-{sweep.row.run_id}-")
                 add(f"{task.name} {sweep.label} {what}", shown, sweep.row.run_id)
+    for claim in content.claims:
+        add(f"{claim.shown.name} {claim.row.name}", claim.shown, claim.row.claim_digest)
     return found
 
 
-def save_figures(content: Content, folder: Path) -> list[Path]:
+def save_figures(named: Mapping[str, Shown], folder: Path) -> list[Path]:
     """Write NAME.svg, NAME.png and NAME.csv of every figure. Raises `UserError` where the folder cannot be written."""
     written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, shown in _file_names(named_figures(content)):
+        for name, shown in _file_names(named):
             for kind, data in _files(shown.specification):
                 path = folder / f"{name}.{kind}"
                 path.write_bytes(data)

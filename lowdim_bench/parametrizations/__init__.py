@@ -16,6 +16,7 @@ from lowdim_bench.parametrizations.factored import (
     VectorAdapters,
 )
 from lowdim_bench.parametrizations.maps import Map
+from lowdim_bench.parametrizations.moving import MovingMask, Rewiring
 from lowdim_bench.parametrizations.operators import (
     NESTED_OPERATORS,
     RANDOM_OPERATORS,
@@ -30,18 +31,21 @@ from lowdim_bench.parametrizations.operators import (
 )  # fmt: skip
 from lowdim_bench.parametrizations.redrawn import RedrawnBases
 from lowdim_bench.parametrizations.scored import ScoredMask
+from lowdim_bench.parametrizations.standing import Movement, Standing
 
 __all__ = [
     "ADMITTED", "FACTOR_MAPS", "NESTED_OPERATORS", "RANDOM_OPERATORS", "AffineSubspace", "BasisAdapters", "Coordinates",
     "DenseBasis", "FactorMap", "FactoredWeights", "FullSpace", "LayerScaledSubspace", "LayeredHash", "LowRank",
-    "LowRankUpdate", "Map", "Operator", "Pack", "Parametrization", "RedrawnBases", "ScoredMask", "SharedGaussian", "SignedHash",
-    "SubsampledHadamard", "TensorTrain", "VectorAdapters", "stack_starts",
+    "LowRankUpdate", "Map", "Movement", "MovingMask", "Operator", "Pack", "Parametrization", "RedrawnBases", "Rewiring",
+    "ScoredMask", "SharedGaussian", "SignedHash", "Standing", "SubsampledHadamard", "TensorTrain", "VectorAdapters",
+    "stack_starts",
 ]  # fmt: skip
 
 ADMITTED: Mapping[type[Parametrization], tuple[type[Map], ...]] = {
     AffineSubspace: (
         FullSpace,
         RedrawnBases,
+        MovingMask,
         Coordinates,
         DenseBasis,
         LayeredHash,

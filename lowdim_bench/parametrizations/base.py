@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from lowdim_bench.parametrizations.maps import Map, PackedMap, pack, stack
+from lowdim_bench.parametrizations.standing import Footprint, Movement, Standing
 
 if TYPE_CHECKING:  # problems load the compiler of their kernels
     from lowdim_bench.problems import RowSampling
@@ -71,16 +72,20 @@ class Pack:
     operator: PackedMap
     rows: tuple[RowSampling | None, ...]
     """Of every row, which rows its least-squares problems have."""
+    footprint: Footprint | None = None
+    """Kept of maps that move."""
 
     @classmethod
     def of(cls, parametrizations: Sequence[Parametrization]) -> Self:
         """The parametrizations as one pack. Raises ValueError where their maps are of several kinds."""
         offsets = [one.offset for one in parametrizations]
+        moves = parametrizations[0].operator.moves
         return cls(
             dimensions=tuple(one.k for one in parametrizations),
             offset=stack(offsets) if any(bool(offset.any()) for offset in offsets) else None,
             operator=pack([one.operator for one in parametrizations]),
             rows=tuple(one.rows for one in parametrizations),
+            footprint=Footprint(torch.stack(offsets)) if moves else None,
         )
 
     def map(self, theta: Tensor, out: Tensor | None = None) -> Tensor:
@@ -95,6 +100,27 @@ class Pack:
         """Get ready for a step of a training, by its number in the recipe."""
         self.operator.begin(step)
 
+    def look(self, weights: Tensor) -> None:
+        """Is shown the weights (P, D) of each step of a training."""
+        if self.footprint is not None:
+            self.footprint.look(weights)
+
+    def stands(self, began: Sequence[Parametrization], theta: Tensor) -> list[Standing]:
+        """Where the trainings stand that began as these parametrizations; theta is (P, K)."""
+        if self.footprint is None:
+            return [Standing(one, theta[row, : one.k]) for row, one in enumerate(began)]
+        moved = self.operator.forward(theta)
+        self.look(self.map(theta))
+        return [self._stands(row, one, moved[row]) for row, one in enumerate(began)]
+
+    def _stands(self, row: int, began: Parametrization, moved: Tensor) -> Standing:
+        assert self.footprint is not None
+        coordinates, looks = self.operator.stands(row)
+        # It starts at its base: what training began at was priced when it was prepared, and is no part of where it ended.
+        fixed = replace(began, operator=coordinates, start=moved.new_zeros(coordinates.k))
+        movement = Movement(int(self.footprint.most[row]), self.footprint.touched[row].clone(), looks)
+        return Standing(fixed, moved[coordinates.indices], movement)
+
     def keep(self, rows: Tensor) -> Pack:
         """The pack of some rows: `rows` holds their indices, on the CPU."""
         return Pack(
@@ -102,6 +128,7 @@ class Pack:
             offset=None if self.offset is None else self.offset[rows.to(self.offset.device)],
             operator=self.operator.keep(rows),
             rows=tuple(self.rows[int(row)] for row in rows),
+            footprint=None if self.footprint is None else self.footprint.keep(rows),
         )
 
 

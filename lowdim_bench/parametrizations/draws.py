@@ -23,8 +23,12 @@ SYNAPTIC_FLOW_ROUNDS = 100
 def draw_mask(name: str, k: int, origin: Origin) -> Coordinates:
     """The mask that a draw of `MASKS` gives, on the device of the initial weights. It has fewer than k coordinates where the
     draw knows no more."""
-    indices = MASKS[name](k, origin).to(origin.initial.device)
-    return Coordinates(indices, origin.full_dimension, origin.seed, draw=name)
+    return Coordinates(draw_order(name, k, origin), origin.full_dimension, origin.seed, draw=name)
+
+
+def draw_order(name: str, k: int, origin: Origin) -> Tensor:
+    """The coordinates of `draw_mask`, (k,) or fewer, in the order in which they are drawn: those of a smaller k come first."""
+    return MASKS[name](k, origin).to(origin.initial.device)
 
 
 def redraw(kind: str, draw: str, k: int, seed: int, origin: Origin) -> Operator:

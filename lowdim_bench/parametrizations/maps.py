@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from lowdim_bench.parametrizations.operators import Coordinates
 
 
 class Map(ABC):
@@ -17,6 +20,8 @@ class Map(ABC):
     """Its name in records."""
     shared: ClassVar[bool] = False
     """Whether the trials of a pack share most of what the map reads, so that mapping them at once is worth more than caches."""
+    moves: ClassVar[bool] = False
+    """Whether training itself changes what each number is for: then what it came to is measured afterwards."""
 
     def __init__(self, k: int, full_dimension: int, seed: int | None) -> None:
         self.k = k
@@ -58,6 +63,15 @@ class PackedMap(ABC):
     @abstractmethod
     def pull_back(self, theta: Tensor, gradient: Tensor) -> Tensor:
         """J' g, the Jacobian J taken at theta: (P, K) and (P, D) to (P, K), zero beyond each trial's own k."""
+
+    def settle(self, theta: Tensor) -> Tensor | None:
+        """Is shown theta (P, K) after each step, whose gradient was the last one pulled back, and may change what its numbers
+        are for. Returns for which of them, (P, K) bool, the optimizer begins anew; None where nothing changed."""
+        return None
+
+    def stands(self, row: int) -> tuple[Coordinates, tuple[int, ...]]:
+        """Of a map that moves, the weights that a row's training has opened, and the steps whose dense gradients chose them."""
+        raise NotImplementedError(f"{type(self).__name__} does not move")
 
     @abstractmethod
     def keep(self, rows: Tensor) -> Self:

@@ -23,7 +23,8 @@ from lowdim_bench.problems.row_sampling import RowSampling
 from lowdim_bench.problems.tensors import TensorProblem, factor_blocks
 from lowdim_bench.problems.text_data import characters
 from lowdim_bench.specs import Task
-from lowdim_bench.specs.problem import Classification, NextCharacter, PixelLabelling, QuadraticNetwork, QuadraticWell
+from lowdim_bench.specs.pixels import PixelLabelling
+from lowdim_bench.specs.problem import Classification, NextCharacter, QuadraticNetwork, QuadraticWell
 from lowdim_bench.specs.tensors import PlantedTensor, TensorDecomposition
 
 __all__ = [
@@ -73,7 +74,7 @@ def layout(task: Task, arrays: Mapping[str, np.ndarray]) -> tuple[Block, ...]:
             classes = int(arrays["y_train"].max()) + 1
             return build_network(task.problem.network, arrays["x_train"].shape[1:], classes).blocks
         case PixelLabelling():
-            return build_pixel_network(task.problem.network, task.problem.data.side).blocks
+            return build_pixel_network(task.problem).blocks
         case NextCharacter():
             return Transformer(task.problem.network, characters(task.problem.data)).blocks
         case TensorDecomposition():

@@ -75,6 +75,10 @@ class ClassificationProblem(Problem):
     def error_norms(self, weights: Tensor) -> Tensor:
         return self.network.error_norms(weights, self.inputs, self.labels)
 
+    def example_losses(self, weights: Tensor) -> Tensor:
+        """Cross-entropy (P, N) of every training example at weights (P, D), as it is evaluated."""
+        return self.network.example_losses(weights, self.inputs, self.labels)
+
     def synaptic_flow(self, weights: Tensor) -> Tensor:
         return self.network.synaptic_flow(weights, self.inputs.shape[1:])
 

@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 
 from lowdim_bench.errors import UserError
+from lowdim_bench.problems.arena_data import hide_or_run, predator_range
 from lowdim_bench.problems.files import read_arrays
 from lowdim_bench.problems.pixel_data import edge_connected_pixels
 from lowdim_bench.problems.tensors import load_tensor
 from lowdim_bench.problems.text_data import text_windows
 from lowdim_bench.specs import Task
+from lowdim_bench.specs.pixels import EdgeConnectedPixels, HideOrRun, PixelLabelling, PredatorRange
 from lowdim_bench.specs.problem import (
     ArraysData,
     Classification,
     Data,
     DigitsData,
     NextCharacter,
-    PixelLabelling,
     TorchvisionData,
 )
 from lowdim_bench.specs.tensors import TensorDecomposition
@@ -39,7 +40,7 @@ def load_arrays(task: Task, data_root: Path) -> Arrays:
     if isinstance(task.problem, TensorDecomposition):
         return {"tensor": load_tensor(task, data_root)}
     if isinstance(task.problem, PixelLabelling):
-        return edge_connected_pixels(task.problem.data)
+        return _grids(task.problem.data)
     if not isinstance(task.problem, Classification):
         return {}
     data: Data = task.problem.data
@@ -76,6 +77,16 @@ def _digits_table() -> np.ndarray:
 
     bunch: Any = load_digits()
     return np.column_stack([bunch.data, bunch.target]).astype(np.float32)
+
+
+def _grids(data: EdgeConnectedPixels | PredatorRange | HideOrRun) -> Arrays:
+    match data:
+        case EdgeConnectedPixels():
+            return edge_connected_pixels(data)
+        case PredatorRange():
+            return predator_range(data)
+        case HideOrRun():
+            return hide_or_run(data)
 
 
 def _torchvision(data: TorchvisionData, data_root: Path) -> Arrays:

@@ -12,6 +12,7 @@ from lowdim_bench.problems.base import BatchOrder, Metrics, Problem
 from lowdim_bench.problems.networks import Block
 from lowdim_bench.problems.row_sampling import RowSampling
 from lowdim_bench.records import Spending
+from lowdim_bench.specs import Recipe
 
 
 class Ledger:
@@ -111,6 +112,11 @@ class MeteredProblem:
     def example_count(self) -> int | None:
         """Training examples, or None where there are none and every gradient is the exact one."""
         return self._problem.example_count
+
+    @property
+    def training(self) -> Recipe:
+        """The task's recipe of the scored training."""
+        return self._problem.task.training
 
     @property
     def blocks(self) -> tuple[Block, ...]:

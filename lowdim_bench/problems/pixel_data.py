@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from lowdim_bench.errors import UserError
 from lowdim_bench.seeds import derive
-from lowdim_bench.specs.problem import EdgeConnectedPixels
+from lowdim_bench.specs.pixels import DrawnGrids, EdgeConnectedPixels
 
 _SEED_DENSITY, _STOP, _TURN, _CUT = 0.054, 0.10, 0.25, 0.8
 """Chances: of a pixel to be a seed; of a walk to stop, and to turn, at each step; of a border pixel to be taken off. Set so
@@ -23,20 +25,41 @@ def edge_connected_pixels(spec: EdgeConnectedPixels) -> dict[str, np.ndarray]:
     Raises `UserError` where images with paths as long as asked for hardly ever occur.
     """
     generator = np.random.default_rng(derive("edge connected pixels", spec.digest))
+
+    def draw() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        images = _images(spec.side, generator)
+        depths = path_lengths(images)
+        return images, depths, depths.max(axis=(1, 2)) - 1
+
     count = spec.train_examples + spec.test_examples
-    images, depths = _by_quota(spec, count, generator)
+    (images, depths), missing = by_quota(draw, spec.longest_path, count, _DRAWS_AT_MOST)
+    if len(missing):
+        raise UserError(
+            f"{_DRAWS_AT_MOST * _IMAGES_AT_ONCE:,} images of {spec.side} x {spec.side} pixels held too few with paths of "
+            f"{', '.join(map(str, missing + 1))} pixels. Give a smaller longest_path, a larger side, or fewer examples."
+        )
     order = generator.permutation(count)
     images, depths = (array.reshape(count, -1)[order].astype(np.uint8) for array in (images, depths))
-    train = slice(spec.train_examples)
-    test = slice(spec.train_examples, None)
-    return {"x_train": images[train], "y_train": depths[train], "x_test": images[test], "y_test": depths[test]}
+    return split_off(spec, images, depths)
+
+
+def split_off(spec: DrawnGrids, inputs: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """What was drawn, (N, ...) each, as training and test examples."""
+    train, test = slice(spec.train_examples), slice(spec.train_examples, None)
+    return {"x_train": inputs[train], "y_train": labels[train], "x_test": inputs[test], "y_test": labels[test]}
 
 
 def path_lengths(on: np.ndarray) -> np.ndarray:
     """Of images (N, side, side): pixels on the shortest path from the border to each pixel, itself included, through pixels
     that are on; 0 where there is none."""
-    lengths = np.zeros(on.shape, np.int16)
-    frontier = on & _border(on.shape[1])
+    return shortest_paths(on & _border(on.shape[1]), on)
+
+
+def shortest_paths(sources: np.ndarray, passable: np.ndarray) -> np.ndarray:
+    """Of grids (N, side, side): cells on the shortest path from a source to each cell, both included, up, down, left and right
+    through cells that are passable; 0 where there is none."""
+    lengths = np.zeros(passable.shape, np.int16)
+    frontier = sources
     length = 0
     while frontier.any():
         length += 1
@@ -46,30 +69,30 @@ def path_lengths(on: np.ndarray) -> np.ndarray:
         spread[:, :-1] |= frontier[:, 1:]
         spread[:, :, 1:] |= frontier[:, :, :-1]
         spread[:, :, :-1] |= frontier[:, :, 1:]
-        frontier = spread & on & (lengths == 0)
+        frontier = spread & passable & (lengths == 0)
     return lengths
 
 
-def _by_quota(spec: EdgeConnectedPixels, count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """`count` images and their path lengths, (N, side, side) each: every longest path as often as any other."""
-    lengths = np.arange(1, spec.longest_path + 1)
-    missing = np.full(len(lengths), count // len(lengths))
-    missing[: count % len(lengths)] += 1
-    kept: list[tuple[np.ndarray, np.ndarray]] = []
-    for _ in range(_DRAWS_AT_MOST):
-        images = _images(spec.side, generator)
-        depths = path_lengths(images)
-        longest = depths.max(axis=(1, 2))
-        for length in lengths[missing > 0]:
-            found = np.flatnonzero(longest == length)[: missing[length - 1]]
-            kept.append((images[found], depths[found]))
-            missing[length - 1] -= len(found)
+def by_quota(
+    draw: Callable[[], tuple[np.ndarray, ...]], classes: int, count: int, rounds: int
+) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """`count` examples, every class as often as any other, and the classes of which too few were drawn: none, as a rule.
+
+    `draw` gives a few examples at a time, at most `rounds` times, as arrays of equal length. The last of them says which class
+    (0..classes - 1) each is of, or anything else for none; the others are given back.
+    """
+    missing = np.full(classes, count // classes)
+    missing[: count % classes] += 1
+    kept: list[tuple[np.ndarray, ...]] = []
+    for _ in range(rounds):
+        *arrays, found = draw()
+        for one in np.flatnonzero(missing):
+            rows = np.flatnonzero(found == one)[: missing[one]]
+            kept.append(tuple(array[rows] for array in arrays))
+            missing[one] -= len(rows)
         if not missing.any():
-            return np.concatenate([pair[0] for pair in kept]), np.concatenate([pair[1] for pair in kept])
-    raise UserError(
-        f"{_DRAWS_AT_MOST * _IMAGES_AT_ONCE:,} images of {spec.side} x {spec.side} pixels held too few with paths of "
-        f"{', '.join(map(str, lengths[missing > 0]))} pixels. Give a smaller longest_path, a larger side, or fewer examples."
-    )
+            break
+    return tuple(np.concatenate(parts) for parts in zip(*kept, strict=True)), np.flatnonzero(missing)
 
 
 def _images(side: int, generator: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Squared error of a network that labels every pixel of an image."""
+"""Squared error of a network that labels every pixel of an image, or decides between two answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lowdim_bench.problems.differentiated import DifferentiatedProblem, alone
 from lowdim_bench.problems.networks.base import EVALUATION_EXAMPLES, split
 from lowdim_bench.problems.networks.pixels import build_pixel_network
 from lowdim_bench.specs import Task
-from lowdim_bench.specs.problem import PixelLabelling
+from lowdim_bench.specs.pixels import HideOrRun, PixelLabelling
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class PixelErrors:
 
     pixels: float
     path: float
-    """Of path pixels, which are on and connected."""
+    """Of path pixels, which are on and connected, or free and reached; of right answers, that they are not given."""
     distractor: float
-    """Of distractor pixels, which are on but not connected."""
+    """Of distractor pixels, which are on or free all the same; of wrong answers, that they are given."""
     whole_images: float
     """Of images with a wrong pixel anywhere."""
     by_path_length: dict[int, float]
@@ -37,16 +37,17 @@ class PixelErrors:
 
 @final
 class PixelProblem(DifferentiatedProblem):
-    """Mean squared error of tanh outputs against labels of -1 and 1, over images and pixels."""
+    """Mean squared error of outputs in (-1, 1) against labels of -1 and 1, over images and labels."""
 
     def __init__(self, task: Task, arrays: Mapping[str, np.ndarray], device: torch.device) -> None:
         spec = task.problem
         assert isinstance(spec, PixelLabelling)
         self._spec = spec
-        self.network = build_pixel_network(spec.network, spec.data.side)
+        self.network = build_pixel_network(spec)
         super().__init__(task, self.network.blocks, len(arrays["x_train"]), device)
-        self._train = _Images(arrays["x_train"], arrays["y_train"], device)
-        self._test = _Images(arrays["x_test"], arrays["y_test"], device)
+        self._train, self._test = (
+            _Images(spec, arrays[f"x_{part}"], arrays[f"y_{part}"], device) for part in ("train", "test")
+        )
 
     def initial(self, replicate: int) -> Tensor:
         return self.network.initial(self.generator("initial weights", replicate)).to(self.device)
@@ -103,11 +104,12 @@ class PixelProblem(DifferentiatedProblem):
 
 
 class _Images:
-    """A data set: images and labels (N, n) of -1 and 1 on a device, and what its pixels are, on the CPU."""
+    """A data set: images (N, inputs) and labels (N, outputs) of -1 and 1 on a device, and what is labelled, on the CPU."""
 
-    def __init__(self, on: np.ndarray, path_length: np.ndarray, device: torch.device) -> None:
-        self.images = (torch.tensor(on).float() * 2 - 1).to(device)
+    def __init__(self, spec: PixelLabelling, images: np.ndarray, path_length: np.ndarray, device: torch.device) -> None:
+        self.images = (torch.tensor(images).float() * 2 - 1).to(device)
         self.path = torch.from_numpy(path_length > 0)
+        on = np.ones_like(path_length) if isinstance(spec.data, HideOrRun) else images[:, : spec.data.outputs]
         self.distractor = torch.from_numpy((path_length == 0) & (on > 0))
         self.longest = torch.from_numpy(path_length.max(axis=1).astype(np.int64))
         self.labels = (self.path.float() * 2 - 1).to(device)

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from lowdim_bench.specs.base import Spec
+from lowdim_bench.specs.pixels import PixelLabelling
 from lowdim_bench.specs.tensors import TensorDecomposition
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -200,88 +201,6 @@ class QuadraticNetwork(Spec):
             return hidden * d * d + second**2
         fourth = second * (d + 2) * (d + 3) // 12
         return hidden**2 * d**3 + hidden**2 * second + hidden * second**2 + fourth**2
-
-
-class EdgeConnectedPixels(Spec):
-    """Binary images, in which each pixel is labelled that is on and connected to the border through pixels that are on.
-
-    Larsen & Druckmann 2022 (doi 10.1371/journal.pcbi.1010227), task 1. Random walks start at seed pixels; then most border
-    pixels are taken off again, which leaves distractors: pixels on, but not connected. The path length of a pixel is the
-    number of pixels on the shortest path from the border to it, itself included, and that of an image the longest of them:
-    each of 1..`longest_path` is equally frequent. Drawn from its own digest.
-    """
-
-    kind: Literal["edge_connected_pixels"]
-    side: Annotated[int, Field(ge=3, le=64)]
-    longest_path: Annotated[int, Field(ge=1, le=255)]
-    train_examples: PositiveInt
-    test_examples: PositiveInt
-    draw: Annotated[int, Field(ge=0)] = 0
-    """Another number draws other data of the same kind."""
-
-
-class PixelFeedForward(Spec):
-    """`layers` hidden layers of `width` units (as many as pixels where that is null), then one output a pixel; tanh throughout.
-
-    `input_every`: the image is added, through weights of its own, to every so many-th hidden layer after the first.
-    """
-
-    kind: Literal["pixel_feed_forward"]
-    layers: Annotated[int, Field(ge=1, le=64)]
-    width: PositiveInt | None = None
-    activation: Literal["tanh", "relu"] = "tanh"
-    input_every: PositiveInt | None = None
-
-
-class PixelRecurrent(Spec):
-    """One unit a pixel: u <- tanh(s * (W u + V x + b)), `steps` times with the same weights, s a trained gain.
-
-    dense: W and V are full, u starts at 0, a dense layer reads it out. square5: W joins pixels at most two rows and two columns
-    apart. grid: W joins an inner pixel to its four neighbours, border pixels see the image alone. These two have a diagonal V,
-    u starts at -1 and is itself the output; absent connections are no parameters. `layers` feed-forward layers with as many
-    units as pixels may stand before (a hybrid). Shared weights are one number however often they are used.
-    """
-
-    kind: Literal["pixel_recurrent"]
-    connections: Literal["dense", "square5", "grid"]
-    steps: Annotated[int, Field(ge=1, le=256)]
-    layers: Annotated[int, Field(ge=0, le=16)] = 0
-
-
-class PixelLabelling(Spec):
-    """Mean squared error of one tanh output a pixel against labels of -1 and 1.
-
-    `accuracy` says what train_accuracy and test accuracy are. whole_image: the share of images without a wrong pixel.
-    path_and_distractor: the mean of the shares of path pixels and of distractor pixels that are right; copying the image has
-    1/2. The share of path pixels alone would call the copy perfect.
-    """
-
-    kind: Literal["pixel_labelling"]
-    data: EdgeConnectedPixels
-    network: Annotated[PixelFeedForward | PixelRecurrent, Field(discriminator="kind")]
-    accuracy: Literal["whole_image", "path_and_distractor"] = "whole_image"
-
-    @property
-    def sequential_steps(self) -> int:
-        """Layers and recurrent steps that have to wait for each other before an image is labelled."""
-        network = self.network
-        if isinstance(network, PixelFeedForward):
-            return network.layers + 1
-        return network.layers + network.steps + (network.connections == "dense")
-
-    @property
-    def multiply_accumulates(self) -> int:
-        """Multiplications with a weight that labelling one image takes; a shared weight counts as often as it is used."""
-        network, pixels = self.network, self.data.side**2
-        if isinstance(network, PixelFeedForward):
-            width, every = network.width or pixels, network.input_every
-            with_image = 2 + ((network.layers - 1) // every if every else 0)
-            return with_image * pixels * width + (network.layers - 1) * width**2
-        before = network.layers * pixels**2
-        if network.connections == "dense":
-            return before + (network.steps + 2) * pixels**2
-        joined = {"grid": 4 * (self.data.side - 2) ** 2, "square5": (5 * self.data.side - 6) ** 2}
-        return before + network.steps * joined[network.connections] + pixels
 
 
 class BundledText(Spec):

@@ -16,7 +16,15 @@ TRACKS: tuple[Track, ...] = ("cold", "prepared", "open")
 linear map. open: own network or non-linear map."""
 
 
-class Adam(Spec):
+class Descent(Spec):
+    """What steps along gradients have in common."""
+
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """This times half the squared length of the D weights is added to the loss that is trained on, as torch's optimizers do.
+    It pulls at the weights, not at theta: at a base as far as theta can undo it, and no other weight moves."""
+
+
+class Adam(Descent):
     """Adam (Kingma & Ba 2015) with true bias correction."""
 
     kind: Literal["adam"]
@@ -25,7 +33,7 @@ class Adam(Spec):
     epsilon: PositiveFloat = 1e-7
 
 
-class Sgd(Spec):
+class Sgd(Descent):
     """Stochastic gradient descent with heavy-ball (or Nesterov) momentum."""
 
     kind: Literal["sgd"]

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, final
 from lowdim_bench.settings import Settings, prepare_environment
 from lowdim_bench.specs import canonical_json
 from lowdim_bench.tracking import keys
-from lowdim_bench.tracking.driver_lock import Holder, Lease, MachineLock
-from lowdim_bench.tracking.run_log import RunLog
+from lowdim_bench.tracking.run_log import Right, RunLog, taking
 
 if TYPE_CHECKING:  # MLflow is imported when a store is opened
     from lowdim_bench.tracking.connection import Connection, StoredRun
@@ -73,24 +72,11 @@ class ClaimStore:
         `again`: begin a new attempt where the newest is decided. Raises `UserError`, naming the holder, where another driver
         has it.
         """
-        me, what = Holder.me(), f"Claim {one.name}"
-        lock = MachineLock(keys.lock_file(self._settings, f"claim-{one.digest}"), me, what)
-        try:
+        with taking(self._settings, self._connection, f"claim-{one.digest}", f"Claim {one.name}") as take:
             run = self._newest(one.digest)
             if run is None or (again and run.tags.get(keys.STATUS) == DECIDED):
                 run = self._begin(one, 0 if run is None else _attempt(run) + 1)
-            connection, run_id = self._connection, run.run_id
-            lease = Lease(
-                lambda: connection.run(run_id).tags.get(keys.DRIVER),
-                lambda text: connection.write(run_id, tags={keys.DRIVER: text}),
-                me,
-                what,
-                shared=self._settings.sqlite_path is None,
-            )
-            return ClaimLog(connection, run, (lock, lease))
-        except BaseException:
-            lock.release()
-            raise
+            return ClaimLog(self._connection, run, take(run.run_id))
 
     def verdicts(self) -> list[StoredVerdict]:
         """The verdict of the newest decided attempt of each digest, oldest first."""
@@ -145,7 +131,7 @@ def newest_verdicts(runs: Sequence[StoredRun], source: Source) -> list[StoredVer
 class ClaimLog(RunLog):
     """What was measured of one claim. Made by `ClaimStore.open`; close it at the end."""
 
-    def __init__(self, connection: Connection, run: StoredRun, claim: tuple[MachineLock, Lease]) -> None:
+    def __init__(self, connection: Connection, run: StoredRun, claim: Right) -> None:
         super().__init__(connection, run, claim)
         files = connection.download(self.run_id, keys.PARTS) if self._status else {}
         self._parts: dict[str, dict[int, Mapping[str, Any]]] = {}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from lowdim_bench.settings import Settings
 from lowdim_bench.tracking import keys, views
-from lowdim_bench.tracking.driver_lock import Lease, MachineLock
+from lowdim_bench.tracking.driver_lock import Holder, Lease, MachineLock
 
 if TYPE_CHECKING:  # MLflow is imported when a store is opened
     from lowdim_bench.tracking.connection import Connection, StoredRun
@@ -16,6 +19,36 @@ LONGEST_NOTE = 4000
 
 log = logging.getLogger(__name__)
 
+Right = tuple[MachineLock, Lease]
+"""The sole right to add to a run, on this machine and among all."""
+
+
+@contextmanager
+def taking(settings: Settings, connection: Connection, name: str, what: str) -> Iterator[Callable[[str], Right]]:
+    """Lock a piece of work on this machine, by its name, while its run is looked for; then take that run, by its identifier.
+
+    `what` is the work in words. Raises `UserError`, naming the holder, where another driver has it. Whatever else goes wrong
+    within, the lock is given back.
+    """
+    me = Holder.me()
+    lock = MachineLock(keys.lock_file(settings, name), me, what)
+
+    def take(run_id: str) -> Right:
+        lease = Lease(
+            lambda: connection.run(run_id).tags.get(keys.DRIVER),
+            lambda text: connection.write(run_id, tags={keys.DRIVER: text}),
+            me,
+            what,
+            shared=settings.sqlite_path is None,
+        )
+        return lock, lease
+
+    try:
+        yield take
+    except BaseException:
+        lock.release()
+        raise
+
 
 class RunLog:
     """One run while a driver adds to it; close it at the end.
@@ -23,7 +56,7 @@ class RunLog:
     Methods that write raise `InfrastructureError` when the store has not answered for about two minutes.
     """
 
-    def __init__(self, connection: Connection, run: StoredRun, claim: tuple[MachineLock, Lease]) -> None:
+    def __init__(self, connection: Connection, run: StoredRun, claim: Right) -> None:
         self.run_id = run.run_id
         self._connection = connection
         self._status = run.tags.get(keys.STATUS, "")

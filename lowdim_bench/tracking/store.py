@@ -19,7 +19,7 @@ from lowdim_bench.specs import Task
 from lowdim_bench.tracking import keys, summary, trial_files, views
 from lowdim_bench.tracking.credit import Credit
 from lowdim_bench.tracking.dossier import Dossier, Verified, state_of, verified
-from lowdim_bench.tracking.driver_lock import Holder, Lease, MachineLock
+from lowdim_bench.tracking.run_log import taking
 from lowdim_bench.tracking.sweep_log import SweepLog
 
 if TYPE_CHECKING:  # MLflow is imported when a store is opened
@@ -106,25 +106,14 @@ class Store:
         describe the sweep besides; `credit` is recorded where the sweep begins here. Raises `UserError`, naming the holder,
         where another driver has the sweep.
         """
-        sweep, me = keys.sweep_id(task.digest, method.method_digest), Holder.me()
+        sweep = keys.sweep_id(task.digest, method.method_digest)
         what = f"The sweep of {method.label} on task {task.name}"
-        lock = MachineLock(keys.lock_file(self._settings, sweep), me, what)
-        try:
+        with taking(self._settings, self._connection, sweep, what) as take:
             run = self._find(sweep) or self._begin(sweep, task, method, credit)
-            connection, run_id = self._connection, run.run_id
-            lease = Lease(
-                lambda: connection.run(run_id).tags.get(keys.DRIVER),
-                lambda text: connection.write(run_id, tags={keys.DRIVER: text}),
-                me,
-                what,
-                shared=self._settings.sqlite_path is None,
-            )
+            right = take(run.run_id)
             self._complete(run, task, method, k_range, full_dimension, extra_tags or {})
             first = self._first_replicate(run, method)
-            return SweepLog(connection, run, task, method, full_dimension, (lock, lease), first)
-        except BaseException:
-            lock.release()
-            raise
+            return SweepLog(self._connection, run, task, method, full_dimension, right, first)
 
     def _first_replicate(self, run: StoredRun, method: MethodChoice) -> int:
         """Where the replicates of a sweep begin: at 0, or for submitted code at a place drawn once its digest is on record.

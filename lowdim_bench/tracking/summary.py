@@ -13,7 +13,8 @@ from lowdim_bench.figures import Fit, Point
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.records import Estimate, TrialResult, price
 from lowdim_bench.specs import Task
-from lowdim_bench.specs.problem import Classification, NextCharacter, PixelLabelling, QuadraticWell
+from lowdim_bench.specs.pixels import PixelLabelling
+from lowdim_bench.specs.problem import Classification, NextCharacter, QuadraticWell
 from lowdim_bench.threshold.counts import count
 
 
@@ -91,14 +92,17 @@ def finite_rows(ks: Sequence[int] | np.ndarray, curve: np.ndarray) -> Fit | None
     return Fit(*(tuple(column) for column in zip(*rows, strict=True))) if rows else None
 
 
+def progress_metrics(estimate: Estimate) -> dict[str, float | None]:
+    """How far an interval has come, by metric name; None where there is nothing to say."""
+    return {"k_star": estimate.k_star, "k_star_low": estimate.low, "k_star_high": estimate.high}
+
+
 def final_metrics(estimate: Estimate, results: Sequence[TrialResult], full_dimension: int) -> dict[str, float | None]:
     """By metric name; None where there is nothing to say."""
     cost = price(results, estimate)
     given_up = futility.report(results)
     return {
-        "k_star": estimate.k_star,
-        "k_star_low": estimate.low,
-        "k_star_high": estimate.high,
+        **progress_metrics(estimate),
         "parameter_efficiency": full_dimension / estimate.k_star if estimate.k_star else None,
         "hits": estimate.hits,
         "trials": estimate.trials,

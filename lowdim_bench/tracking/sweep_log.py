@@ -13,8 +13,7 @@ from lowdim_bench.methods import MethodChoice
 from lowdim_bench.records import Estimate, TrialResult
 from lowdim_bench.specs import Task, canonical_json, digest_of
 from lowdim_bench.tracking import certificate_files, keys, summary, trial_files, views
-from lowdim_bench.tracking.driver_lock import Lease, MachineLock
-from lowdim_bench.tracking.run_log import RunLog
+from lowdim_bench.tracking.run_log import Right, RunLog
 
 if TYPE_CHECKING:  # MLflow is imported when a store is opened
     from lowdim_bench.tracking.connection import Connection, StoredRun
@@ -31,7 +30,7 @@ class SweepLog(RunLog):
         task: Task,
         method: MethodChoice,
         full_dimension: int,
-        claim: tuple[MachineLock, Lease],
+        claim: Right,
         first_replicate: int = 0,
     ) -> None:
         super().__init__(connection, run, claim)
@@ -90,12 +89,7 @@ class SweepLog(RunLog):
             return
         from lowdim_bench.tracking.connection import Point
 
-        values = {
-            "k_star": estimate.k_star,
-            "k_star_low": estimate.low,
-            "k_star_high": estimate.high,
-            "trainings": trainings,
-        }
+        values = summary.progress_metrics(estimate) | {"trainings": trainings}
         self._connection.write(self.run_id, points=[Point(name, value, round) for name, value in values.items()])
 
     def finish(

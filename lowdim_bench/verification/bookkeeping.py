@@ -18,6 +18,7 @@ from lowdim_bench.planner import plan_round
 from lowdim_bench.records import Outcome, Trial, TrialResult
 from lowdim_bench.specs import Target, Task, digest_of
 from lowdim_bench.specs.base import explain
+from lowdim_bench.threshold import estimate
 from lowdim_bench.tracking import keys, summary, trial_files, views
 from lowdim_bench.tracking.certificate_files import CertificateFiles
 from lowdim_bench.tracking.dossier import Contents
@@ -231,8 +232,23 @@ def check_conclusion(
     yield from _tags(contents, {keys.STATUS: ranked.status, keys.FAILURE: "", keys.NOTE: note})
     for name, value in summary.final_metrics(ranked, results, full_dimension).items():
         stored = contents.metrics.get(name)
-        if stored is not None and not close(value, stored):  # an older version records fewer
+        if stored is None or close(value, stored):  # an older version records fewer
+            continue
+        if value is not None or not _from_a_round(task, k_range, results, name, stored):
             yield Finding(what="metric altered", where=name, detail=f"it is {stored}, its trials give {value}")
+
+
+def _from_a_round(
+    task: Task, k_range: tuple[int, int], results: Sequence[TrialResult], name: str, stored: float
+) -> bool:
+    """Whether a metric is what an earlier round gave: the store keeps the last there was where the result has none."""
+    last = max((result.trial.round for result in results), default=0)
+    for end in range(last):
+        some = [result for result in results if result.trial.round <= end]
+        found = summary.progress_metrics(estimate(task.threshold, task.ranked_target.name, *k_range, some))
+        if name in found and close(found[name], stored):
+            return True
+    return False
 
 
 def _check_threshold(contents: Contents, content: bytes, record: dict[str, Any]) -> Iterator[Finding]:

@@ -234,11 +234,17 @@ def _check_freedom(seen: Examined, certificate: Certificate, subspace: Parametri
     replicate = claim.trial.replicate
     origin = problem.origin(replicate, derive("method", problem.task.name, replicate))
     try:
-        measured = audit.measure(subspace, claim.trial.k, origin, claim.preparation)
+        measured = audit.measure(subspace, claim.operator.k, origin, claim.preparation)
     except AuditFailure as failure:
         seen.find("degrees of freedom", str(failure))
         return
-    bits = {"side_information_bits": claim.audit.side_information_bits}
+    active, away = claim.audit.active_k, int(certificate.theta.count_nonzero())
+    if active is not None and not away <= active <= measured.measured_k:
+        seen.find(
+            "audit altered", f"{away} of {measured.measured_k} weights are away from their base, {active} are claimed"
+        )
+    # How many were away at once before the end is the training's own record; the rest is measured again.
+    bits = {"side_information_bits": claim.audit.side_information_bits, "active_k": active}
     close = math.isclose(measured.side_information_bits, claim.audit.side_information_bits, rel_tol=1e-9, abs_tol=1e-9)
     if not close or measured.model_copy(update=bits) != claim.audit:
         seen.find("audit altered", f"measured again it is {measured}, claimed is {claim.audit}")

@@ -48,7 +48,11 @@ def test_a_line_counts_who_ever_reached_the_level() -> None:
 
 
 def test_what_is_not_valid_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, reason in ((["inits"], "unknown section 'inits'"), (["init", "--seeds", "1"], "at least 2")):
+    for arguments, reason in (
+        (["inits"], "unknown section 'inits'"),
+        (["init", "--seeds", "1"], "at least 2"),
+        (["init", "--label-noise", "2"], "a share, from 0 to 1"),
+    ):
         with pytest.raises(SystemExit):
             directions.main(arguments)
         assert reason in capsys.readouterr().err
@@ -66,6 +70,16 @@ def test_the_command_prints_every_method_and_pair(
     assert [one["gradients"] for one in told["lines"]] == [1, 0]
     directions.main(["few", "--seeds", "2", "--data-root", str(tmp_path)])
     assert "snip_mask < random_mask" in capsys.readouterr().out
+
+
+def test_noise_draws_a_share_of_the_training_labels_anew_and_touches_nothing_else(tmp_path: Path) -> None:
+    """A tenth of the labels that are drawn are drawn right."""
+    arrays = problems.load_arrays(directions.task_without_end(), tmp_path)
+    noisy = directions.with_noise(arrays, 0.5)
+    assert np.mean(noisy["y_train"] != arrays["y_train"]) == pytest.approx(0.45, abs=0.05)
+    assert set(noisy["y_train"].tolist()) == set(range(10))
+    assert all(noisy[name] is arrays[name] for name in ("x_train", "x_test", "y_test"))
+    assert np.array_equal(directions.with_noise(arrays, 0)["y_train"], arrays["y_train"])
 
 
 @pytest.mark.slow

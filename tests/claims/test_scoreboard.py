@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from docs.hooks import tables
+from lowdim_bench import figures
 from lowdim_bench.claims import CLAIMS, claim
 from lowdim_bench.claims.scoreboard import Scoreboard, newest, read, tally
-from lowdim_bench.pages import collect, render_page, render_report
+from lowdim_bench.pages import collect, named_figures, render_page, render_report
 from lowdim_bench.tracking import StoredVerdict
 from tests.claims.made_up import decided, decided_claims
 
@@ -88,3 +89,51 @@ def test_the_documented_results_are_of_every_claim() -> None:
     assert all(check.low is not None for row in rows for check in row.checks), "no verdict without its interval"
     assert tables.claims().count("\n") == 2 + len(rows)
     assert tables.checks().count("\n") == 2 + sum(len(row.checks) for row in rows)
+    assert re.findall(r"!\[Claim (\d+), [^]]{40,}\]\(results/claim-cpu-(\d+)\.svg\)", tables.pictures()) == [
+        (str(number), str(number)) for number in CLAIMS
+    ]
+
+
+def test_every_claim_has_a_picture_of_its_numbers_on_the_regions_that_it_names() -> None:
+    page = collect([], "A board", {}, claims=decided_claims())
+    assert [shown.name for shown in page.shown] == ["claim-cpu-1", "claim-cpu-2", "claim-cpu-3", "claim-full-1"]
+    shown = page.claims[2].shown
+    assert shown.caption.startswith(
+        "Claim 3, claim-3, at scale cpu: contradicted. 2 checks, each with its 95 % interval"
+    )
+    tables_of = list(shown.specification["datasets"].values())
+    (region,) = [table for table in tables_of if "from" in table[0]]
+    (numbers,) = [table for table in tables_of if "estimate" in table[0]]
+    assert [(row["low"], row["estimate"], row["high"], row["verdict"]) for row in numbers] == [
+        (5.0, 6.0, 7.0, "reproduced"), (-3.0, -2.0, -1.0, "contradicted"),
+    ]  # fmt: skip
+    assert region[0]["from"] == 0.0, "claimed: above 0"
+    assert region[0]["to"] > 7.0
+    for html in (render_page(page, "leaderboard"), render_report(page)):
+        details = html.split('<details id="claim-cpu-3"', 1)[1].split("</details>", 1)[0]
+        assert 'data-figure="claim-cpu-3"' in details
+        assert f"<figcaption>{shown.caption}</figcaption>" in details
+    names = named_figures(page)
+    assert "claim-cpu-3 claim-3" in names
+
+
+def test_a_number_without_an_interval_is_drawn_without_one_and_regions_apart_have_axes_apart() -> None:
+    def check(what: str, unit: str = "t", **others: float | None) -> figures.Decided:
+        ends = {"low": 0.1, "high": 0.3, "above": None, "below": None} | others
+        return figures.Decided(
+            what, 0.2, ends["low"], ends["high"], ends["above"], ends["below"], "-", unit, "undecided"
+        )
+
+    drawn = figures.claim(
+        [check("a", above=0.0), check("b", below=1.0), check("c", above=0.0), check("d", "p", above=0.0)], "t"
+    )
+    panels = json.loads(figures.render(drawn, "json"))["vconcat"]
+    assert len(panels) == 3
+    bare = figures.claim([check("a", low=None, high=None, above=0.0, below=0.0)], "t")
+    assert b"<svg" in figures.render(bare, "svg")
+
+
+def test_code_within_words_is_shown_as_code_and_still_escaped() -> None:
+    row = decided(1, 1.0).model_copy(update={"source": "its glossary and `predict`; <b>`<i>`"})
+    html = render_report(collect([], "A board", {}, claims=[row]))
+    assert "its glossary and <code>predict</code>; &lt;b&gt;<code>&lt;i&gt;</code>" in html

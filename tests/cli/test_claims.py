@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import time
 
 import pytest
 
-from lowdim_bench.claims import CLAIMS
+from lowdim_bench.claims import CLAIMS, choose
+from lowdim_bench.cli.claims import _show_costs
 from tests.cli.conftest import Cli
 
 
@@ -48,3 +50,18 @@ def test_costs_are_told_before_anything_is_spent(lone_cli: Cli) -> None:
     assert "216" in text
     assert not list(lone_cli.folder.glob("mlflow.db"))
     assert json.dumps(at_full)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_claim_tells_what_it_costs_at_full_size() -> None:
+    """In this process: most of it is the preparation of methods on made-up data of the papers' size."""
+    out = io.StringIO()
+    _show_costs(claims := choose(["all"], "full"), "full", out, as_json=False)
+    lines = {line.split()[0]: line.split() for line in out.getvalue().splitlines() if line[:1].isdigit()}
+    assert list(lines) == [str(number) for number in CLAIMS]
+    assert [line[1] for line in lines.values()] == [one.name for one in claims]
+    assert all(float(line[-1]) > 0 for line in lines.values())
+    whole = next(line.split() for line in out.getvalue().splitlines() if line.split()[:1] == ["all"])
+    # Each line is printed with two digits.
+    assert float(whole[-1]) == pytest.approx(sum(float(line[-1]) for line in lines.values()), rel=0.06)

@@ -89,3 +89,18 @@ def test_the_bias_of_adam_is_corrected_by_its_step() -> None:
         adam.step(theta, torch.ones(1, 1), torch.full((1, 1), 0.1))
         lengths.append(float(before - theta))
     assert lengths == pytest.approx([0.1] * 200, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "spec", [Adam(kind="adam"), Sgd(kind="sgd", momentum=0.9), Sgd(kind="sgd", momentum=0.9, nesterov=True)]
+)
+def test_what_is_forgotten_moves_nothing_any_more(spec: Optimizer) -> None:
+    theta = torch.zeros(2, 4)
+    optimizer, rate = build_optimizer(spec, theta), torch.full((2, 1), 0.1)
+    for _ in range(3):
+        optimizer.step(theta, torch.ones(2, 4), rate)
+    which = torch.tensor([[True, False, False, True], [False, False, True, False]])
+    optimizer.forget(which)
+    theta.masked_fill_(which, 0.0)
+    optimizer.step(theta, torch.zeros(2, 4), rate)
+    assert torch.equal(theta == 0, which)

@@ -29,6 +29,7 @@ from lowdim_bench.parametrizations import (
 from lowdim_bench.problems import BatchOrder, Ledger, MeteredProblem, Problem
 from lowdim_bench.records import Spending
 from lowdim_bench.specs import Recipe
+from lowdim_bench.specs.task import Descent
 from tests.problems.small import BLOBS, RECIPE, WELL, blobs, make_task, small_problem
 
 CPU = torch.device("cpu")
@@ -82,6 +83,12 @@ TORCH: dict[str, tuple[dict[str, Any], Callable[..., torch.optim.Optimizer], dic
         torch.optim.SGD,
         {"momentum": 0.9, "nesterov": True},
     ),
+    "weight decay": (
+        {"optimizer": {"kind": "sgd", "momentum": 0.9, "weight_decay": 0.3}},
+        torch.optim.SGD,
+        {"momentum": 0.9},
+    ),
+    "adam and weight decay": ({"optimizer": ADAM | {"weight_decay": 0.3}}, torch.optim.Adam, {"eps": 1e-7}),
 }
 
 
@@ -97,11 +104,13 @@ def test_training_is_that_of_torch(case: str, schedule: str) -> None:
     optimizer = kind([leaf], lr=0.05, **options)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=30) if schedule == "cosine" else None
     order, basis = BatchOrder(PROBLEM, [3], 16), subspace.operator.matrix().double()
+    assert isinstance(spec.optimizer, Descent)
     for step in range(30):
         examples = order.examples(step)
         assert examples is not None
         optimizer.zero_grad()
-        blob_loss(subspace.offset.double() + basis @ leaf, examples[0]).backward()
+        weights = subspace.offset.double() + basis @ leaf
+        (blob_loss(weights, examples[0]) + spec.optimizer.weight_decay / 2 * weights.square().sum()).backward()
         optimizer.step()
         if scheduler:
             scheduler.step()

@@ -22,6 +22,7 @@ METHODS = (
     "random_subspace",
     "burn_in_subspace",
     "lottery_subspace",
+    "swag_subspace",
     "one_shot_magnitude,rewind_step=5",
     "imp,rate=0.5",
 )

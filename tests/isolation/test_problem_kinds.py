@@ -12,7 +12,7 @@ from lowdim_bench.parametrizations import Coordinates
 from lowdim_bench.preparation import prepare_pack
 from lowdim_bench.problems import BatchOrder
 from tests.isolation.code import submission, trials
-from tests.problems.small import BLOBS, PIXELS, QUADRATIC, TENSOR, WELL, make_task, small_problem
+from tests.problems.small import ARENAS, BLOBS, PIXELS, QUADRATIC, TENSOR, WELL, make_task, small_problem
 
 ASKING = submission(
     """
@@ -29,7 +29,7 @@ ASKING = submission(
 )
 
 
-@pytest.mark.parametrize("base", [BLOBS, WELL, QUADRATIC, PIXELS, TENSOR], ids=lambda base: base["name"])
+@pytest.mark.parametrize("base", [BLOBS, WELL, QUADRATIC, PIXELS, ARENAS, TENSOR], ids=lambda base: base["name"])
 def test_questions_about_every_kind_of_problem_are_answered_as_at_home(base: dict[str, Any]) -> None:
     task = make_task(base)
     problem = small_problem(task)

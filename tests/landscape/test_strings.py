@@ -57,6 +57,14 @@ def test_round_a_ring_it_takes_as_many_beads_as_geometry_has_it(level: float, be
     )
 
 
+def test_the_barrier_across_a_ring_is_known() -> None:
+    """In the middle of a quarter's chord |w|^2 is 1 / 2 and the loss 1 / 4; between opposite points it is 1."""
+    ring = Ring()
+    across = linear_path(ring, ring.initial(0), ring.initial(1))
+    assert (across.loss_barrier, across.rise) == pytest.approx((0.25, 0.25), rel=1e-3)
+    assert linear_path(ring, ring.initial(0), -ring.initial(0)).loss_barrier == pytest.approx(1.0)
+
+
 def test_a_string_that_is_divided_too_seldom_says_that_it_does_not_connect() -> None:
     ring = Ring()
     found = string(ring, (ring.initial(0), ring.initial(1)), RECIPE, 0.01, depth=1)

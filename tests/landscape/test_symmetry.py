@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 
 from lowdim_bench import problems
 from lowdim_bench.errors import UserError
-from lowdim_bench.landscape import align, embed, linear_path, merge_duplicates, symmetry
+from lowdim_bench.landscape import Curvature, align, embed, linear_path, merge_duplicates, symmetry
 from lowdim_bench.problems import Block, Problem
+from lowdim_bench.problems.classification import ClassificationProblem
 from tests.problems.small import BLOBS, QUADRATIC, WELL, make_task, merged, small_images, small_problem
 
 
@@ -147,6 +149,27 @@ def test_a_split_neuron_changes_the_gradient_as_the_chain_rule_has_it(share: flo
     wanted = (share**2 + (1 - share) ** 2) * incoming + 2 * outgoing + bias
     assert found.wide_gradient_norm == pytest.approx(float(wanted.sqrt()), rel=1e-4)
     assert found.gradient_norm == pytest.approx(float(gradient.norm()), rel=1e-5)
+
+
+def test_the_curvature_after_a_neuron_is_split_in_halves_is_known() -> None:
+    """Moves of both halves alike are moves of the one neuron, by a linear map. Moves of one half against the other change no
+    output to first order; to second order incoming ones (7) and outgoing ones (3) do together, by B = mean of x phi' (p - y).
+    So their block has the singular values of B, with both signs, for eigenvalues: a saddle wherever B is not zero."""
+    narrow, wide, weights = network(1), network(2), network(1).initial(0)
+    assert isinstance(narrow, ClassificationProblem)
+    numbers = weights.double().numpy()
+    inputs = np.concatenate([narrow.inputs.double().numpy(), np.ones((len(narrow.inputs), 1))], axis=1)
+    before = inputs @ numbers[:7]
+    logits = np.maximum(before, 0)[:, None] * numbers[7:10] + numbers[10:]
+    errors = softmax(logits, axis=1) - np.eye(3)[narrow.labels.numpy()]
+    singular = np.linalg.svd((inputs * (before > 0)[:, None]).T @ errors / len(inputs), compute_uv=False)
+    alike = np.sqrt(np.repeat([0.5, 2.0, 1.0], [7, 3, 3]))
+    of_one = np.linalg.eigvalsh(alike[:, None] * Curvature(narrow, weights).matrix() * alike)
+    wanted = np.sort(np.concatenate([of_one, singular, -singular, np.zeros(4)]))
+    split = symmetry.split_neuron(narrow, wide, weights, layer=0, neuron=0)
+    np.testing.assert_allclose(np.linalg.eigvalsh(Curvature(wide, split).matrix()), wanted, atol=1e-5)
+    assert singular[0] > 0.01
+    assert embed(narrow, wide, weights).wide_smallest_eigenvalue == pytest.approx(wanted[0], abs=1e-5)
 
 
 def test_the_smallest_eigenvalue_is_the_same_by_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:

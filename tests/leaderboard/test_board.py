@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import pytest
 
+from lowdim_bench.cli.display import show_board
 from lowdim_bench.leaderboard import Board, Row, build_board
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.records import Spending, Trial, TrialResult
@@ -42,6 +44,26 @@ def test_preparation_is_priced_in_labels_and_operations_and_attempts_stay_on_rec
     assert (imp.attempts, imp.attempt_bits, imp.code_bits) == (2, 1.0, 0)
     other = rows(board)["random_mask"]
     assert (other.attempts, other.attempt_bits, other.preparation_operations) == (1, 0.0, None)
+
+
+def test_a_mask_that_moved_shows_its_union_and_how_much_of_it_was_in_use() -> None:
+    still, moved = sweep("erk_mask", 100), sweep("rigl_in_loop", 60)
+    results = [
+        result.model_copy(update={"audit": result.audit.model_copy(update={"active_k": result.trial.k // 2})})
+        for result in moved.results
+        if result.audit
+    ]
+    board = build_board([still, replace(moved, results=tuple(results))])
+    unions = {name: (row.union_k, row.active_k) for name, row in rows(board).items()}
+    assert unions["erk_mask"] == (None, None)
+    union, active = unions["rigl_in_loop"]
+    assert union is not None
+    assert 60 <= union < 60 * 1.12**2
+    assert active == union // 2
+    out = io.StringIO()
+    show_board(board, out, as_json=False)
+    assert f"rigl_in_loop: training opened up to {union} weights, of which up to {active} were in use" in out.getvalue()
+    assert out.getvalue().count("training opened") == 1
 
 
 def test_ranks_have_intervals_from_the_same_seeds() -> None:

@@ -51,6 +51,8 @@ def test_a_choice_is_a_name_and_yaml_values(text: str, name: str, parameters: di
         ("burn_in_subspace,burn_in_steps=0", "burn_in_steps"),
         ("lottery_subspace,stride=0", "stride"),
         ("lottery_subspace,increments=-1", "increments"),
+        ("swag_subspace,rank=0", "rank"),
+        ("swag_subspace,through=origin", "through: Input should be 'initial' or 'mean'"),
         ("random_subspace,operator=dense", "operator"),
     ],
 )
@@ -113,6 +115,7 @@ PINNED: dict[str, tuple[str, dict[str, Any]]] = {
     "said": ("15979097a6b5f65f", {"operator": "hadamard"}),
     "set_mask": ("646fbd7342db1708", {"updates": 20, "share": 0.3}),
     "snip_mask": ("9c221bfc0e5d47ae", {"examples": 100, "scope": "all"}),
+    "swag_subspace": ("624edcfa5e7a408e", {"rank": 20, "stride": 4, "through": "initial"}),
     "synflow_mask": ("362ec2368d92b194", {"scope": "all"}),
     "tensor_train": ("ca5ee2c51a63a95e", {"cores": 3}),
     "vera": ("a2303837a296a87e", {}),

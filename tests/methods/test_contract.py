@@ -106,9 +106,15 @@ PRICES: dict[str, list[tuple[dict[str, Any], Price]]] = {
     "random_subspace": [
         ({"operator": operator}, NOTHING) for operator in ("signed_hash", "gaussian", "orthonormal", "hadamard")
     ],
+    "rigl_in_loop": [({}, None), ({"active": 0.2, "updates": 3}, None)],  # it is charged in training
     "rigl_mask": [({}, lambda k, D: 9 + 9), ({"updates": 2}, lambda k, D: 8 + 2)],
     "said": [({}, lambda k, D: 0), ({"operator": "signed_hash"}, lambda k, D: 0)],
+    "set_in_loop": [({}, NOTHING), ({"active": 0.9, "share": 0.6}, NOTHING)],
     "set_mask": [({}, lambda k, D: 9), ({"updates": 4, "share": 0.5}, lambda k, D: 8)],
+    "swag_subspace": [
+        ({}, lambda k, D: 20 * 4),
+        ({"rank": 8, "stride": 1, "through": "mean"}, lambda k, D: STEPS),
+    ],
     "tensor_train": [({}, lambda k, D: 0), ({"cores": 2}, lambda k, D: 0)],
     "vera": [({}, lambda k, D: 0)],
     "width": [({}, NOTHING)],
@@ -179,7 +185,9 @@ def test_subspaces_are_nested_only_where_the_method_says_so(
         "data_diet_imp",
         "imp",
         "landscape_imp",
+        "rigl_in_loop",
         "rigl_mask",
+        "set_in_loop",
         "set_mask",
         "synflow_mask",
     }:

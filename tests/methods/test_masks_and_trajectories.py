@@ -227,6 +227,8 @@ class NeverRevived:
             {"kind": "adam"},
             {"kind": "sgd", "momentum": 0.9},
             {"kind": "sgd", "momentum": 0.9, "nesterov": True},
+            {"kind": "sgd", "momentum": 0.9, "weight_decay": 0.1},
+            {"kind": "adam", "weight_decay": 0.1},
         ]
     ),
     seed=st.integers(0, 2**32),
@@ -315,3 +317,41 @@ def test_the_lottery_basis_for_k_does_not_depend_on_other_k() -> None:
     alone = prepared(chosen, 2)
     torch.testing.assert_close(small.operator.matrix(), alone.operator.matrix(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(large.operator.matrix()[:, :2], alone.operator.matrix(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("through", ["initial", "mean"])
+def test_iterates_that_move_in_a_plane_give_that_plane(through: str) -> None:
+    """Late iterates go once round an ellipse of half axes 3 and 1, far from w_0: their deviations have the ellipse's axes."""
+    chosen = method("swag_subspace", rank=8, stride=5, through=through)
+    basis = torch.linalg.qr(torch.randn(BLOBS_DIMENSION, 2, generator=torch.Generator().manual_seed(0))).Q.T
+    centre = torch.full((BLOBS_DIMENSION,), 7.0)
+    angles = torch.arange(9) * 2 * torch.pi / 9
+    iterates = [centre + 3 * angle.cos() * basis[0] + angle.sin() * basis[1] for angle in angles]
+    for k in (1, 2):
+        running = chosen.prepare(setting(k))
+        assert not isinstance(running, Parametrization)
+        asked = next(running)
+        assert (asked.start, asked.stop, asked.snapshot_every) == (0, 40, 5)
+        with pytest.raises(StopIteration) as end:
+            running.send(Trained(iterates[-1], tuple(iterates)))
+        result = end.value.value
+        found = result.operator.columns
+        assert torch.allclose((found @ basis[:k].T).abs(), torch.eye(k), atol=1e-4), "the longer axis first"
+        start = PROBLEM.initial(0) if through == "initial" else centre
+        torch.testing.assert_close(result.offset, start, rtol=0, atol=1e-4)
+
+
+def test_the_swag_subspace_is_of_the_end_of_a_full_training() -> None:
+    chosen = method("swag_subspace", rank=3, stride=2)
+    burnt = full_training(6)
+    points = [burnt, *(full_training(stop, 6, burnt) for stop in (8, 10, 12))]
+    deviations = torch.stack(points).double().numpy()
+    deviations -= deviations.mean(axis=0)
+    _, singular, rows = np.linalg.svd(deviations, full_matrices=False)
+    assert singular[3] < 1e-5 * singular[0], "four iterates deviate from their mean in three directions"
+    found = prepared(chosen, 3).operator
+    assert isinstance(found, DenseBasis)
+    assert found.seed is None
+    np.testing.assert_allclose(np.abs((found.columns.double().numpy() * rows[:3]).sum(axis=1)), 1, atol=1e-3)
+    alone = prepared(chosen, 1).operator.matrix()
+    torch.testing.assert_close(found.matrix()[:, :1], alone, rtol=1e-4, atol=1e-5)

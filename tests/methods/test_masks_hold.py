@@ -52,6 +52,8 @@ OPTIMIZERS = [
     {"kind": "adam"},
     {"kind": "sgd", "momentum": 0.9},
     {"kind": "sgd", "momentum": 0.9, "nesterov": True},
+    {"kind": "sgd", "momentum": 0.9, "weight_decay": 0.1},
+    {"kind": "adam", "weight_decay": 0.1},
 ]
 
 

@@ -66,6 +66,16 @@ PIXELS: dict[str, Any] = BLOBS | {
     },
 }  # fmt: skip
 """A grid of 5 x 5 pixels, of which 9 have 4 neighbours: D = 36 + 25 + 25 + 1."""
+ARENAS: dict[str, Any] = BLOBS | {
+    "name": "small-arenas",
+    "track": "open",
+    "problem": {
+        "kind": "pixel_labelling",
+        "data": {"kind": "hide_or_run", "side": 5, "longest_path": 2, "train_examples": 60, "test_examples": 30},
+        "network": {"kind": "pixel_propagation", "steps": 2},
+    },
+}
+"""Two tags on 5 x 5 cells and a decision: D = 2 * (3 * 25 + 1) + 4."""
 TEXT: dict[str, Any] = BLOBS | {
     "name": "small-text",
     "problem": {

@@ -10,6 +10,7 @@ import torch
 from lowdim_bench import problems
 from lowdim_bench.problems import PartMetrics, Problem, measure_parts, together
 from tests.problems.small import (
+    ARENAS,
     BLOBS,
     PIXELS,
     QUADRATIC,
@@ -51,7 +52,7 @@ def test_parts_of_a_classifier_make_the_whole(network: str) -> None:
     assert measure_parts(problem, weights, [len(sizes) - 1]) == parts[-1:], "a part is the same alone, to the bit"
 
 
-@pytest.mark.parametrize("base", [WELL, QUADRATIC, PIXELS, TEXT, TENSOR], ids=lambda base: base["name"])
+@pytest.mark.parametrize("base", [WELL, QUADRATIC, PIXELS, ARENAS, TEXT, TENSOR], ids=lambda base: base["name"])
 def test_other_problems_have_one_part(base: dict[str, Any]) -> None:
     problem = small_problem(make_task(base))
     weights = problem.initial(0)

@@ -18,11 +18,11 @@ from lowdim_bench import problems
 from lowdim_bench.cli.listings import show_tasks
 from lowdim_bench.errors import UserError
 from lowdim_bench.problems.networks.base import split
-from lowdim_bench.problems.networks.pixels import build_pixel_network, neighbours
+from lowdim_bench.problems.networks.pixels import PixelNetwork, build_pixel_network, neighbours
 from lowdim_bench.problems.pixel_data import edge_connected_pixels, path_lengths
 from lowdim_bench.problems.pixel_labelling import PixelProblem
 from lowdim_bench.specs import load_task
-from lowdim_bench.specs.problem import EdgeConnectedPixels, PixelFeedForward, PixelLabelling, PixelRecurrent
+from lowdim_bench.specs.pixels import EdgeConnectedPixels, PixelFeedForward, PixelLabelling, PixelRecurrent
 from tests.problems.small import PIXELS, make_task
 
 
@@ -43,6 +43,10 @@ def recurrent(connections: Any, steps: int, layers: int = 0) -> PixelRecurrent:
 
 def feed_forward(layers: int, width: int | None = None, **more: Any) -> PixelFeedForward:
     return PixelFeedForward(kind="pixel_feed_forward", layers=layers, width=width, **more)
+
+
+def network_of(network: PixelFeedForward | PixelRecurrent, side: int) -> PixelNetwork:
+    return build_pixel_network(PixelLabelling(kind="pixel_labelling", data=data(side, 1, 1), network=network))
 
 
 SMALL = {
@@ -145,7 +149,7 @@ def test_paths_that_hardly_occur_are_refused(monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_networks_have_as_many_parameters_as_the_paper_says(network: Any, side: int, count: int) -> None:
     """Weights shared over steps are one number each, and connections that are absent are none."""
-    built = build_pixel_network(network, side)
+    built = network_of(network, side)
     assert built.full_dimension == count
     assert all(before.stop == after.start for before, after in zip(built.blocks, built.blocks[1:], strict=False))
     assert len({block.name for block in built.blocks}) == len(built.blocks)
@@ -166,6 +170,7 @@ def reference(one: PixelProblem, weights: Tensor, images: Tensor) -> Tensor:
             last = layer == network.layers
             values = values.tanh() if last or network.activation == "tanh" else values.clamp_min(0)
         return values
+    assert isinstance(network, PixelRecurrent)
     for layer in range(network.layers):
         images = (images @ parts[f"layer{layer}.weight"] + parts[f"layer{layer}.bias"]).tanh()
     weight, into = parts["recurrent.weight"], parts["recurrent.input"]
@@ -313,4 +318,4 @@ def test_accuracies_are_counted_as_they_say(accuracy: str) -> None:
 def test_only_a_grid_has_an_engineered_solution() -> None:
     for network in (recurrent("dense", 3), recurrent("grid", 3, layers=1)):
         with pytest.raises(ValueError, match="only a grid"):
-            build_pixel_network(network, 5).engineered()  # type: ignore[union-attr]
+            network_of(network, 5).engineered()  # type: ignore[union-attr]

@@ -13,6 +13,7 @@ from lowdim_bench.specs import (
     canonical_json,
     digest_of,
     load_task,
+    pixels,
     problem,
     read_yaml,
     task,
@@ -20,7 +21,7 @@ from lowdim_bench.specs import (
     tensors,
 )
 from lowdim_bench.specs.catalogue import task_folder
-from tests.problems.small import BLOBS, PIXELS, QUADRATIC, TENSOR, TEXT, WELL, make_task, merged
+from tests.problems.small import ARENAS, BLOBS, PIXELS, QUADRATIC, TENSOR, TEXT, WELL, make_task, merged
 
 # A change here parts all results stored so far from the task: it must be meant. A new field with a default changes nothing.
 PINNED = {
@@ -42,6 +43,12 @@ PINNED = {
     "pixels7-recurrent": "7c717b2c063122ef",
     "pixels7-skip": "1448f870025b5ebf",
     "pixels7-wide": "fb37fe4b6e1c830f",
+    "predprey15-decision": "0bcc37119d7f0c1f",
+    "predprey15-range": "7c9faac932cf538c",
+    "predprey7-decision": "0f67f6e632dddac9",
+    "predprey7-decision-wide": "3fc230f610e5c782",
+    "predprey7-range": "57bba9988135f12d",
+    "predprey7-range-wide": "892f4408973c8b14",
     "quadratic-deep-gaussian": "07ff5b8889ef3fc6",
     "quadratic-gaussian": "b63f6231381bd81f",
     "quadratic-mixed-norm": "634928380f464391",
@@ -72,15 +79,20 @@ PINNED_DEFAULTS: dict[type[Spec], dict[str, Any]] = {
     problem.QuadraticWell: {"radius": 1.0},
     problem.PlantedPolynomial: {"degree": 2, "rank": 2, "draw": 0},
     problem.QuadraticNetwork: {"quadratic_layers": 1, "variant": "plain", "penalty": 1.0},
-    problem.EdgeConnectedPixels: {"draw": 0},
-    problem.PixelFeedForward: {"width": None, "activation": "tanh", "input_every": None},
-    problem.PixelRecurrent: {"layers": 0},
-    problem.PixelLabelling: {"accuracy": "whole_image"},
+    pixels.DrawnGrids: {"draw": 0},
+    pixels.EdgeConnectedPixels: {"draw": 0},
+    pixels.PredatorRange: {"draw": 0},
+    pixels.HideOrRun: {"draw": 0},
+    pixels.PixelFeedForward: {"width": None, "activation": "tanh", "input_every": None},
+    pixels.PixelRecurrent: {"layers": 0},
+    pixels.PixelPropagation: {},
+    pixels.PixelLabelling: {"accuracy": "whole_image"},
     problem.BundledText: {"train_characters": None, "test_characters": 12_000},
     problem.TransformerNetwork: {},
     problem.NextCharacter: {},
-    task.Adam: {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-7},
-    task.Sgd: {"momentum": 0.0, "nesterov": False},
+    task.Descent: {"weight_decay": 0.0},
+    task.Adam: {"weight_decay": 0.0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-7},
+    task.Sgd: {"weight_decay": 0.0, "momentum": 0.0, "nesterov": False},
     task.AlternatingLeastSquares: {},
     tensors.PlantedTensor: {"noise": 0.0, "factors": "gaussian", "peak": 10.0, "draw": 0},
     tensors.ArrayTensor: {},
@@ -107,6 +119,7 @@ RESNET = {"kind": "resnet", "blocks_per_group": 1, "widths": [8, 8, 8], "norm_gr
 TORCHVISION = {"kind": "torchvision", "dataset": "MNIST", "train_examples": 100}
 CONVNET = {"kind": "convnet", "channels": [4]}
 NORMALIZED = CONVNET | {"normalization": {"kind": "batch", "statistics_examples": 20}}
+RANGE = {"kind": "predator_range", "side": 5, "longest_path": 2, "train_examples": 60, "test_examples": 30}
 SKIP = {"kind": "pixel_feed_forward", "layers": 3, "width": 7, "input_every": 2}
 TASKS = {
     "blobs": make_task(BLOBS),
@@ -126,6 +139,8 @@ TASKS = {
         TENSOR, {"problem": {"data": {"kind": "array_tensor", "path": "x.npz", "sha256": "0" * 64}}}
     ),
     "recurrent pixels": make_task(PIXELS),
+    "decision in arenas": make_task(ARENAS),
+    "range in arenas": make_task(ARENAS, {"problem": {"data": RANGE, "accuracy": "path_and_distractor"}}),
     "feed-forward pixels": make_task(PIXELS, {"problem": {"network": SKIP}}),
     "lognormal": make_task(WELL, {"problem": {"spectrum": {"kind": "lognormal", "sigma": 1.0}}}),
 }
@@ -163,7 +178,7 @@ def test_every_shipped_task_has_a_pinned_digest() -> None:
 def test_every_default_is_pinned() -> None:
     kinds = {
         kind
-        for module in (problem, task, tensors)
+        for module in (problem, task, tensors, pixels)
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, Spec) and kind.__module__ == module.__name__
     }

@@ -99,6 +99,26 @@ def settings_of(folder: Path) -> Settings:
     return Settings.resolve(tracking_uri=f"sqlite:///{folder}/mlflow.db", state_dir=folder / "state")
 
 
+@pytest.fixture(scope="session")
+def below(tmp_path_factory: pytest.TempPathFactory, task: Task) -> Run:
+    """A finished sweep whose threshold lies below all k, which its first round could not tell yet."""
+    folder = tmp_path_factory.mktemp("below")
+    changes = {
+        "name": "easy",
+        "targets": [{"metric": "train_loss", "at_most": 1.9}],
+        "threshold": {"k_max": 1000, "precision": 1.3, "minimum_replicates": 16, "trials": 60},
+    }
+    easy = Task.from_data(task.model_dump(mode="json") | changes, "a task")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "Executor", _HereAndNow)
+        (state,) = bench.run_sweeps(settings_of(folder), [easy], [MethodChoice(name="burn_in_subspace")])
+    assert state.estimate is not None
+    assert state.estimate.status == "below_range"
+    with Store(settings_of(folder)) as store:
+        (sweep,) = store.sweeps()
+    return Run(folder, sweep.run_id)
+
+
 @dataclass(frozen=True)
 class Run:
     """One stored run and what somebody with every right to the store can do to it."""

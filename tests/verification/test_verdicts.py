@@ -56,6 +56,15 @@ def test_the_board_shows_verdicts_and_which_are_stale(copy: Copy, verify: Verify
     assert on_the_board(copy)[mask.run_id] == "stale"
 
 
+def test_what_an_earlier_round_left_among_the_metrics_accuses_nobody(below: Run, verify: Verify) -> None:
+    assert below.sql("SELECT value FROM latest_metrics WHERE run_uuid = ? AND key = 'k_star'", below.run_id), (
+        "no round had an estimate, and this test shows nothing"
+    )
+    assert verify(below).findings == ()
+    below.set_metric("k_star", 7.0)
+    assert [(one.what, one.where) for one in verify(below).findings] == [("metric altered", "k_star")]
+
+
 def test_a_verdict_says_what_was_checked_when_and_where(copy: Copy, verify: Verify) -> None:
     report = verify(copy["cold"])
     verdict = json.loads(copy["cold"].tag(keys.VERIFIED))

@@ -213,6 +213,17 @@ class PackedNetwork(ABC):
             norms.append((logits.softmax(dim=2) - wanted).norm(dim=2))
         return torch.cat(norms, dim=1)
 
+    @torch.no_grad()
+    def example_losses(self, weights: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy (P, N) of each training example at weights (P, D), as it is evaluated."""
+        parts, losses, statistics = self.split(weights), [], self.statistics(weights, inputs)
+        for start in range(0, len(labels), EVALUATION_EXAMPLES):
+            wanted = labels[start : start + EVALUATION_EXAMPLES].expand(len(weights), -1)
+            logits = self.evaluate(parts, inputs[start : start + EVALUATION_EXAMPLES].unsqueeze(0), statistics)
+            found = functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none")
+            losses.append(found.view(wanted.shape))
+        return torch.cat(losses, dim=1)
+
     def synaptic_flow(self, weights: Tensor, example_shape: Sequence[int]) -> Tensor:
         """|w| dR/d|w| (D,), float64 on the CPU; see `Problem.synaptic_flow`."""
         with torch.enable_grad():
