@@ -226,6 +226,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--precision", type=float, default=1.2, help="factor that every job's 95 %% interval may span")
     parser.add_argument("--trials", type=int, default=2000, help="most trainings of our jobs")
     parser.add_argument("--pairs", type=int, default=1, help="times that every job is run, on seeds of its own")
+    parser.add_argument(
+        "--first-pair", type=int, default=0, help="leave out those before: several commands can share the pairs of a folder"
+    )
     parser.add_argument("--ours", nargs="+", choices=OURS, default=list(OURS))
     parser.add_argument("--against", nargs="*", choices=LOOPS, default=["plain"])
     parser.add_argument("--per-octave", type=int, default=2, help="grid points an octave")
@@ -244,7 +247,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     comparison, measured = Comparison(options), []
-    for pair in range(options.pairs):
+    for pair in range(options.first_pair, options.pairs):
         for job in [*options.ours, *options.against][:: -1 if pair % 2 else 1]:
             measured.append(comparison.measure(job, pair))
             (sys.stderr if options.json else sys.stdout).write(describe(measured[-1]))
