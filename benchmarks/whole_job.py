@@ -227,7 +227,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--trials", type=int, default=2000, help="most trainings of our jobs")
     parser.add_argument("--pairs", type=int, default=1, help="times that every job is run, on seeds of its own")
     parser.add_argument(
-        "--first-pair", type=int, default=0, help="leave out those before: several commands can share the pairs of a folder"
+        "--first-pair",
+        type=int,
+        default=0,
+        help="leave out those before: several commands can share the pairs of a folder",
     )
     parser.add_argument("--ours", nargs="+", choices=OURS, default=list(OURS))
     parser.add_argument("--against", nargs="*", choices=LOOPS, default=["plain"])
