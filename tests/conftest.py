@@ -16,6 +16,7 @@ from hypothesis import settings
 DATA_ROOT = "LOWDIM_BENCH_DATA_ROOT"
 SERVERS = {"browser", "execution", "exploits", "service", "tracking", "verification"}
 """Folders whose tests share servers."""
+CONTRACT = "contract"
 PRIVATE_STATE = pytest.StashKey[Path]()
 
 # Examples are the same in every run where it decides whether a change lands; elsewhere Hypothesis may explore.
@@ -50,6 +51,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.parent
         together = folder if folder.name in SERVERS else item.path
         item.add_marker(pytest.mark.xdist_group(str(together)))
+        if (contract := item.get_closest_marker("contract")) and isinstance(item, pytest.Function):
+            who = item.callspec.params.get("name") if hasattr(item, "callspec") else None
+            item.user_properties.append((CONTRACT, (contract.args[0], who)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many methods and tasks were held to their contract, and in how many tests."""
+    for of in ("method", "task"):
+        held = {outcome: _held_to_contract(terminalreporter, outcome, of) for outcome in ("passed", "failed")}
+        if count := sum(map(len, held.values())):
+            names = {who for found in held.values() for who in found if who}
+            terminalreporter.line(f"contract: {len(names)} {of}s in {count} tests, {len(held['failed'])} failed")
+
+
+def _held_to_contract(reporter: pytest.TerminalReporter, outcome: str, of: str) -> list[str | None]:
+    """Who each test of a contract was about; under xdist too, since reports travel with their properties."""
+    reports = [report for report in reporter.stats.get(outcome, []) if report.when == "call"]
+    found = [value for report in reports for name, value in report.user_properties if name == CONTRACT]
+    return [who for kind, who in found if kind == of]
 
 
 def _skip_without_data() -> Path:

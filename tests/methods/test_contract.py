@@ -12,13 +12,9 @@ from lowdim_bench import problems
 from lowdim_bench.contract import CLAUSES, OUTSIDE, Subject, check, outside, prepared, subspace_of
 from lowdim_bench.errors import AuditFailure
 from lowdim_bench.methods import METHODS, MethodChoice, method_class
-from lowdim_bench.methods.pruning import survivors_by_round
 from lowdim_bench.parametrizations import AffineSubspace
 from lowdim_bench.preparation import prepare_pack
-from lowdim_bench.problems.networks import build_network
 from lowdim_bench.records import Spending, Trial
-from lowdim_bench.specs import load_task, task_names
-from lowdim_bench.specs.problem import Classification, QuadraticWell
 from tests.problems.small import BLOBS, TENSOR, WELL, make_task, small_images, small_problem
 
 IMAGES = {"problem": {"network": {"kind": "resnet", "blocks_per_group": 1, "widths": [2, 2, 2], "norm_groups": 2}}}
@@ -41,6 +37,8 @@ TASKS_OF = {
     "width": ["blobs"],
 }
 STEPS = 12
+
+pytestmark = pytest.mark.contract("method")
 
 
 def imp_price(k: int, full_dimension: int, rate: float = 0.2, rewind: int = 0) -> int:
@@ -228,21 +226,3 @@ def test_rewinding_beyond_the_end_of_training_is_refused(name: str) -> None:
     method = MethodChoice(name=name, parameters={"rewind_step": STEPS}).build()
     (item,) = prepare_pack(PROBLEMS["blobs"], TASKS["blobs"], method, [Trial(k=5, replicate=0, round=0)])
     assert "asked to train from step 12 up to step 12; start must lie below stop" in item.failure
-
-
-@pytest.mark.parametrize("task_name", task_names())
-def test_every_method_can_be_afforded_on_every_shipped_task(task_name: str) -> None:
-    task = load_task(task_name)
-    if isinstance(task.problem, QuadraticWell):
-        assert task.preparation.gradient_evaluations == 0
-        return
-    if isinstance(task.problem, Classification):
-        shape = {"MNIST": (1, 28, 28), "FashionMNIST": (1, 28, 28), "CIFAR10": (3, 32, 32)}.get(
-            getattr(task.problem.data, "dataset", ""), (1, 8, 8)
-        )
-        full_dimension = build_network(task.problem.network, shape, 10).full_dimension
-    else:
-        full_dimension = problems.layout(task, {})[-1].stop
-    steps = task.full_training.steps
-    imp = len(survivors_by_round(full_dimension, task.threshold.k_min, 0.2)) * steps
-    assert max(imp, 128 * 4, 64, steps) <= task.preparation.gradient_evaluations
