@@ -9,7 +9,8 @@ medians of processor time of the training alone on one thread, with the interval
 squares (Student's t over seeds, on logarithms); `rows` the least-squares rows that were solved.
 
 Tensors: `plain` is the task tensor-planted (60 x 60 x 60 x 20, rank 5), `concentrated` the task of that name, `large` is
-80 x 80 x 80 x 40. With --file and --rank, an .npz of your own with the tensor `x`.
+80 x 80 x 80 x 40; `digits` is tensor-digits, real images, as nine components. With --file and --rank, an .npz of your own with
+the tensor `x`.
 """
 
 from __future__ import annotations
@@ -51,11 +52,13 @@ METHODS = (
     "cp_uniform,samples=256",
     "cp_uniform",
 )
-TENSORS: dict[str, tuple[str, dict[str, Any]]] = {
-    "plain": ("tensor-planted", {}),
-    "concentrated": ("tensor-planted-concentrated", {}),
-    "large": ("tensor-planted", {"shape": [80, 80, 80, 40]}),
+TENSORS: dict[str, tuple[str, dict[str, Any], int]] = {
+    "plain": ("tensor-planted", {}, 5),
+    "concentrated": ("tensor-planted-concentrated", {}, 5),
+    "large": ("tensor-planted", {"shape": [80, 80, 80, 40]}, 5),
+    "digits": ("tensor-digits", {}, 9),
 }
+"""A task, what is changed of its data, and as how many components it is decomposed."""
 FIRST_REPLICATE = 6_000_000
 CLOSE = 0.995
 
@@ -92,7 +95,7 @@ class Runs:
 
 def task_of(name: str) -> Task:
     """The task of one of `TENSORS`."""
-    task, changes = TENSORS[name]
+    task, changes, _ = TENSORS[name]
     plain = load_task(task).model_dump(mode="json", exclude_none=True)
     plain["training"]["batch_size"] = plain["full_training"]["batch_size"] = None
     plain["problem"]["data"] |= changes
@@ -181,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.file is not None:
         tasks = {asked.file.stem: (own_task(asked.file, asked.rank), asked.rank)}
     else:
-        tasks = {name: (task_of(name), 5) for name in asked.tensors or TENSORS}
+        tasks = {name: (task_of(name), TENSORS[name][2]) for name in asked.tensors or TENSORS}
     for name, (task, components) in tasks.items():
         problem = problems.build(task, problems.load_arrays(task, Path()))
         reference = decompose(problem, task, REFERENCE, components, asked.seeds)

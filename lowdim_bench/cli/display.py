@@ -150,13 +150,21 @@ def _futility(report: FutilityReport | None) -> str:
     return f"{runs} called futile, which saved {100 * report.share_saved:.0f} % of the steps; {audit}"
 
 
-def _prices(row: Row) -> str:
-    """What is paid besides the columns of the table; empty where there is nothing."""
-    parts = []
+def _looks(row: Row) -> list[str]:
+    """What preparation looked at."""
+    parts: list[str] = []
     if row.preparation_labels:
         parts.append(f"preparation looked at the labels of {row.preparation_labels:,} examples")
+    elif row.preparation_labels is None and row.preparation_gradient_evaluations:
+        parts.append("labels seen in preparation: - (there are no examples: every gradient reads all of the data)")
     if row.preparation_evaluations:
         parts.append(f"it took {row.preparation_evaluations:,} full evaluations")
+    return parts
+
+
+def _prices(row: Row) -> str:
+    """What is paid besides the columns of the table; empty where there is nothing."""
+    parts = _looks(row)
     if row.union_k is not None:
         parts.append(
             f"training opened up to {row.union_k:,} weights, of which up to {row.active_k:,} were in use at a time"

@@ -72,6 +72,12 @@ def diagnose(
             help="Also spawn three trainings of each replicate at this step: which examples are linearly connected?",
         ),
     ] = None,
+    errors_only: Annotated[
+        bool,
+        typer.Option(
+            help="Of tasks that label pixels: nothing but what is labelled wrong, by path length, which takes seconds."
+        ),
+    ] = False,
     figures: Annotated[
         Path | None, typer.Option(help="Write a figure of each diagnostic into this folder, as SVG, PNG and CSV.")
     ] = None,
@@ -79,7 +85,7 @@ def diagnose(
     data_root: DataRoot = None,
     json: Json = False,
 ) -> None:
-    """Look at the landscape where training leads: barriers, curves, symmetries, convexity, kernels, disagreement.
+    """Look at the landscape where training leads: barriers, curves, symmetries, convexity, kernels, disagreement, label errors.
 
     Trains all D weights of a task, or takes where the trials of a run ended, from their certificates. Everything is measured on
     the full training set: some minutes for digits, long for large data.
@@ -101,9 +107,9 @@ def diagnose(
         use_one_thread()
         with display.counting("diagnostics", live=not json) as advance:
             wanted, found = (
-                _of_run(settings, run, replicates, advance)
+                _of_run(settings, run, replicates, advance, errors_only=errors_only)
                 if run
-                else _of_task(settings, task or "", replicates, spawn_step, advance)
+                else _of_task(settings, task or "", replicates, spawn_step, advance, errors_only=errors_only)
             )
         if figures is not None:
             from lowdim_bench.pages import of_diagnosis, save_figures
@@ -113,7 +119,7 @@ def diagnose(
 
 
 def _of_task(
-    settings: Settings, name: str, replicates: int, spawn_step: int | None, advance: Progress
+    settings: Settings, name: str, replicates: int, spawn_step: int | None, advance: Progress, *, errors_only: bool
 ) -> tuple[Task, Diagnosis]:
     """Of full trainings, made now."""
     from lowdim_bench import landscape, problems
@@ -124,10 +130,14 @@ def _of_task(
     wider = landscape.widened(task)
     wide = None if wider is None else problems.build(wider, arrays)
     problem = problems.build(task, arrays)
-    return task, landscape.diagnose(task, problem, wide, range(replicates), advance, spawn_step)
+    return task, landscape.diagnose(
+        task, problem, wide, range(replicates), advance, spawn_step, errors_only=errors_only
+    )
 
 
-def _of_run(settings: Settings, run: str, replicates: int, advance: Progress) -> tuple[Task, Diagnosis]:
+def _of_run(
+    settings: Settings, run: str, replicates: int, advance: Progress, *, errors_only: bool
+) -> tuple[Task, Diagnosis]:
     """Of where the trials of a run ended."""
     from lowdim_bench import landscape, problems
     from lowdim_bench.tracking import Store
@@ -137,7 +147,9 @@ def _of_run(settings: Settings, run: str, replicates: int, advance: Progress) ->
     points = read_points(dossier, settings.data_root, replicates)
     wider = landscape.widened(points.task)
     wide = None if wider is None else problems.build(wider, problems.load_arrays(points.task, settings.data_root))
-    found = landscape.diagnose_points(points.task, points.problem, wide, points.replicates, points.trained, advance)
+    found = landscape.diagnose_points(
+        points.task, points.problem, wide, points.replicates, points.trained, advance, errors_only=errors_only
+    )
     return points.task, found
 
 
@@ -182,7 +194,8 @@ def _show_diagnosis(task: Task, found: Diagnosis, out: TextIO, *, run: str | Non
 
 
 def _count(one: Finding) -> str:
-    return "closed form" if one.of == "task" else f"{len(one.values)} ({one.of})"
+    alone = {"task": "closed form", "reference": "not trained"}
+    return alone.get(one.of) or f"{len(one.values)} ({one.of})"
 
 
 def _ends(interval: tuple[float, float] | None) -> str:

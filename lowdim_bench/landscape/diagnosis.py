@@ -1,8 +1,8 @@
 """All diagnostics of a task's full training, from some replicates.
 
-Every number is of the full training set, but the disagreement of networks, which is of the test set. A diagnostic that a
-problem cannot have is left out: alignment where nobody knows the neurons, kernels and predictions where there are no classes.
-Pairs and groups share no replicate with one another, so that they are independent and have intervals.
+Every number is of the full training set, but the disagreement of networks and what they label wrong, which are of the test set.
+A diagnostic that a problem cannot have is left out: alignment where nobody knows the neurons, kernels and predictions where
+there are no classes. Pairs and groups share no replicate with one another, so that they are independent and have intervals.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from torch import Tensor
 from lowdim_bench.engine import Span
 from lowdim_bench.errors import UserError
 from lowdim_bench.landscape import connection, functions, initialization, paths, planes, strings, symmetry
-from lowdim_bench.landscape.findings import Finding, Number, Of, Seen, Values, Way, findings
+from lowdim_bench.landscape.findings import Finding, Job, Number, Of, Seen, Values, Way, findings
+from lowdim_bench.landscape.labelling import error_jobs
 from lowdim_bench.landscape.training import CHECKPOINTS, Trained, continued, full_training
 from lowdim_bench.problems import Problem
 from lowdim_bench.problems.classification import ClassificationProblem
+from lowdim_bench.problems.pixel_labelling import PixelProblem
 from lowdim_bench.seeds import derive
 from lowdim_bench.specs import Task
 from lowdim_bench.specs.problem import Classification, ConvNetwork, MlpNetwork, Network, QuadraticNetwork
@@ -46,8 +48,6 @@ GROUP = 3
 """Replicates that one connector joins; where there are but two, these."""
 _EARLY = (0, 1, 2, 4, 8)
 """Checkpoints at which the tangent kernel is looked at, beside the last two: it moves early."""
-
-Job = Callable[[], Sequence[Seen]]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,8 @@ def diagnose(
     replicates: Sequence[int],
     progress: Callable[[int, int], None] | None = None,
     spawn_step: int | None = None,
+    *,
+    errors_only: bool = False,
 ) -> Diagnosis:
     """Train all D weights of at least two replicates by the task's full-training recipe, and look at where that leads.
 
@@ -101,7 +103,7 @@ def diagnose(
     if spawn_step is not None:
         _check_spawn(task, spawn_step)
     trained = full_training(task, problem, replicates)
-    return diagnose_points(task, problem, wide, replicates, trained, progress, spawn_step)
+    return diagnose_points(task, problem, wide, replicates, trained, progress, spawn_step, errors_only=errors_only)
 
 
 def diagnose_points(
@@ -112,10 +114,13 @@ def diagnose_points(
     trained: Trained,
     progress: Callable[[int, int], None] | None = None,
     spawn_step: int | None = None,
+    *,
+    errors_only: bool = False,
 ) -> Diagnosis:
     """The same of weights that were trained elsewhere, by whatever method. What needs points passed on the way is left out
     where `trained` has none but the ends. Raises `UserError` where a loss is not finite, and for what
-    is no network."""
+    is no network. With `errors_only`, nothing but what networks get wrong that label pixels, which raises
+    `UserError` for others."""
     if task.problem.kind == "tensor_decomposition":
         raise UserError(
             f"{task.name} decomposes a tensor; diagnostics are for networks, and train curves between them by gradients. "
@@ -128,7 +133,7 @@ def diagnose_points(
             f"The loss where training of {task.name} ends is not finite, in replicates {bad}. If that was its full training, "
             "lower the rate of its full_training."
         )
-    jobs = _jobs(task, problem, wide, replicates, trained)
+    jobs = error_jobs(task, problem, trained.ends) if errors_only else _jobs(task, problem, wide, replicates, trained)
     if spawn_step is not None and isinstance(problem, ClassificationProblem):
         for start, replicate, (_, of_one) in zip(trained.starts, replicates, jobs, strict=False):
             of_one.append(partial(_examples, task, problem, replicate, start, spawn_step))
@@ -174,6 +179,11 @@ def _jobs(
     for name, rows in _apart(replicates, min(GROUP, len(replicates))):
         jobs.append(("group", [partial(_connector, task, problem, trained.ends[rows], name)]))
     jobs.append(("task", [partial(_signals, task)]))
+    if isinstance(problem, PixelProblem):
+        *each, reference = error_jobs(task, problem, trained.ends)
+        for (_, of_one), (_, errors) in zip(jobs, each, strict=False):
+            of_one.extend(errors)
+        jobs.append(reference)
     return jobs
 
 

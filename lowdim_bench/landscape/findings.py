@@ -8,7 +8,7 @@ how. It exists from six repeats on: the chance that all of n lie on one side of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Literal
@@ -21,7 +21,7 @@ from lowdim_bench.futility import proportion_interval
 FEWEST = 6
 """Repeats from which on there is an interval."""
 
-Of = Literal["replicate", "pair", "group", "task"]
+Of = Literal["replicate", "pair", "group", "task", "reference"]
 Interval = tuple[float, float]
 
 
@@ -62,6 +62,10 @@ class Seen:
     ways: tuple[Way, ...] = ()
 
 
+Job = Callable[[], Sequence[Seen]]
+"""Finds something in one repeat."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One number of a diagnostic, over all its repeats."""
@@ -69,8 +73,8 @@ class Finding:
     diagnostic: str
     name: str
     of: Of
-    """What there is one value of: each replicate, each pair or group of replicates, or the task itself. No replicate is in two
-    pairs, nor in two groups."""
+    """What there is one value of: each replicate, each pair or group of replicates, or the task itself, or a
+    solution to compare with that nobody trained. No replicate is in two pairs, nor in two groups."""
     values: tuple[float, ...]
     repeats: int
     """How many were looked at; there are fewer values where some have no such number."""

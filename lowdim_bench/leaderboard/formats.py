@@ -14,6 +14,8 @@ COLUMNS = (
     "rank", "method", "k*", "95 % interval", "D/k*", "hits/n", "side bits", "prep. gradients", "prep. FLOPs", "track",
     "verified",
 )  # fmt: skip
+BESIDE = ("labels seen", "sequential steps", "multiply-accumulates", "solved rows", "solved seconds")
+"""What `rank` prints below its tables: columns of the CSV, which nobody reads on paper, after all others."""
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "*": r"$^*$",
@@ -87,6 +89,16 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
+def _beside(row: Row) -> tuple[str, ...]:
+    """What stands under `BESIDE`, plain; "-" where it does not exist."""
+    found = (
+        row.preparation_labels, row.sequential_steps, row.multiply_accumulates, row.solved_rows, row.solved_seconds
+    )  # fmt: skip
+    return tuple(
+        "-" if value is None else format(value, ".2g") if isinstance(value, float) else f"{value:,}" for value in found
+    )
+
+
 def _by_task(board: Board) -> list[tuple[str, Sequence[Row]]]:
     found: dict[str, list[Row]] = {}
     for row in board.rows:
@@ -113,9 +125,17 @@ def _csv(board: Board) -> str:
     """Plain values, one line a row of the board; text that a spreadsheet would run as a formula is kept from it."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["task", "task_digest", "target", "D", *COLUMNS, "run"])
+    writer.writerow(["task", "task_digest", "target", "D", *COLUMNS, "run", *BESIDE])
     for row in board.rows:
-        cells = [row.task, row.task_digest, row.target, str(row.full_dimension), *_cells(row), row.run_id]
+        cells = [
+            row.task,
+            row.task_digest,
+            row.target,
+            str(row.full_dimension),
+            *_cells(row),
+            row.run_id,
+            *_beside(row),
+        ]
         writer.writerow([f"'{cell}" if cell[:1] in {"=", "+", "@", "\t", "\r"} else cell for cell in cells])
     return text.getvalue()
 

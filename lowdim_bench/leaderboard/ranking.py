@@ -16,8 +16,12 @@ from lowdim_bench.leaderboard.rows import Board, Overall, Progress, Relative, Ro
 from lowdim_bench.records import Price, Spending, operations, price
 from lowdim_bench.specs import TRACKS, Track
 from lowdim_bench.specs.pixels import PixelLabelling
+from lowdim_bench.specs.problem import QuadraticNetwork, QuadraticWell
 from lowdim_bench.statistics import FloatArray
 from lowdim_bench.tracking import StoredSweep
+
+WITHOUT_EXAMPLES = (QuadraticNetwork, QuadraticWell)
+"""Problems whose every gradient reads all of their data: nobody counts labels there, and a 0 would say that none was seen."""
 
 
 def build_board(sweeps: Sequence[StoredSweep], measurements: Measurements | None = None) -> Board:
@@ -117,7 +121,7 @@ def _row(one: Measured, ratios: FloatArray | None, attempts: int) -> Row:
         preparation_gradient_evaluations=cost.gradient_evaluations if cost else None,
         preparation_examples=cost.examples if cost else None,
         preparation_evaluations=cost.evaluations if cost else None,
-        preparation_labels=cost.labels if cost else None,
+        preparation_labels=cost.labels if cost and not isinstance(problem, WITHOUT_EXAMPLES) else None,
         union_k=cost.union_k if cost else None,
         active_k=cost.active_k if cost else None,
         preparation_operations=_operations(sweep, cost) if cost else None,

@@ -64,7 +64,9 @@ class Row(Spec):
     preparation_gradient_evaluations: int | None
     preparation_examples: int | None
     preparation_evaluations: int | None
-    preparation_labels: int | None = Field(description="different training examples that preparation looked at")
+    preparation_labels: int | None = Field(
+        description="different training examples that preparation looked at; None where the problem has no examples"
+    )
     preparation_operations: int | None = Field(
         description="floating-point operations of preparation; a backward pass is two"
     )

@@ -25,7 +25,8 @@ def _figure(found: Diagnosis, task: str, name: str) -> Shown:
 
 def _measured(one: Finding) -> figures.Measured:
     low, high = one.interval or (None, None)
-    repeats = "in closed form" if one.of == "task" else f"n = {len(one.values)}, of each {one.of}"
+    alone = {"task": "in closed form", "reference": "not trained"}
+    repeats = alone.get(one.of) or f"n = {len(one.values)}, of each {one.of}"
     # Of yes and no there is nothing to be seen beside their share.
     each = () if one.share else one.values
     return figures.Measured(one.name, each, one.middle, low, high, repeats, one.series, one.axis, one.x)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lowdim_bench.errors import UserError
 from lowdim_bench.problems.arena_data import hide_or_run, predator_range
-from lowdim_bench.problems.files import read_arrays
+from lowdim_bench.problems.files import digits_table, read_arrays
 from lowdim_bench.problems.pixel_data import edge_connected_pixels
 from lowdim_bench.problems.tensors import load_tensor
 from lowdim_bench.problems.text_data import text_windows
@@ -58,25 +56,11 @@ def load_arrays(task: Task, data_root: Path) -> Arrays:
 
 
 def _digits(data: DigitsData) -> Arrays:
-    rows = _digits_table()
+    rows = digits_table()
     inputs, labels = rows[:, :-1].reshape(-1, 1, 8, 8), rows[:, -1].astype(np.int64)
     order = np.random.Generator(np.random.PCG64(0)).permutation(len(labels))
     train, test = order[: -data.test_examples], order[-data.test_examples :]
     return {"x_train": inputs[train], "y_train": labels[train], "x_test": inputs[test], "y_test": labels[test]}
-
-
-def _digits_table() -> np.ndarray:
-    """scikit-learn's digits (1797, 65) float32: 64 pixels and a label. Read from its file where that is as ever: importing
-    scikit-learn, and pandas with it, takes a CPU second, about as long as all trainings of a sweep."""
-    package = find_spec("sklearn")
-    for folder in (package.submodule_search_locations or []) if package else []:
-        file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
-        if file.is_file():
-            return np.loadtxt(file, np.float32, delimiter=",")
-    from sklearn.datasets import load_digits
-
-    bunch: Any = load_digits()
-    return np.column_stack([bunch.data, bunch.target]).astype(np.float32)
 
 
 def _grids(data: EdgeConnectedPixels | PredatorRange | HideOrRun) -> Arrays:

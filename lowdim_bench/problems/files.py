@@ -1,4 +1,4 @@
-"""Arrays from files of the user's own, which are what their SHA-256 says and never unpickled."""
+"""Arrays from files: scikit-learn's digits, and the user's own, which are what their SHA-256 says and never unpickled."""
 
 from __future__ import annotations
 
@@ -6,12 +6,27 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from lowdim_bench.errors import UserError
+
+
+def digits_table() -> np.ndarray:
+    """scikit-learn's digits (1797, 65) float32: 64 pixels and a label. Read from its file where that is as ever: importing
+    scikit-learn, and pandas with it, takes a CPU second, about as long as all trainings of a sweep."""
+    package = find_spec("sklearn")
+    for folder in (package.submodule_search_locations or []) if package else []:
+        file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if file.is_file():
+            return np.loadtxt(file, np.float32, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits()
+    return np.column_stack([bunch.data, bunch.target]).astype(np.float32)
 
 
 def read_arrays(path: str, sha256: str, data_root: Path, names: Sequence[str]) -> tuple[list[np.ndarray], str]:

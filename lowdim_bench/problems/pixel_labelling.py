@@ -13,7 +13,7 @@ from torch import Tensor
 from lowdim_bench.problems.base import Metrics
 from lowdim_bench.problems.differentiated import DifferentiatedProblem, alone
 from lowdim_bench.problems.networks.base import EVALUATION_EXAMPLES, split
-from lowdim_bench.problems.networks.pixels import build_pixel_network
+from lowdim_bench.problems.networks.pixels import PixelNetwork, build_pixel_network
 from lowdim_bench.specs import Task
 from lowdim_bench.specs.pixels import HideOrRun, PixelLabelling
 
@@ -64,9 +64,9 @@ class PixelProblem(DifferentiatedProblem):
     def test_accuracy(self, weights: Tensor) -> Tensor:
         return self._accuracy(self._look(weights, self._test)[1], self._test)
 
-    def test_errors(self, weights: Tensor) -> PixelErrors:
-        """What goes wrong where, of weights (D,), on the test set."""
-        wrong = self._look(weights.unsqueeze(0), self._test)[1][0]
+    def test_errors(self, weights: Tensor, network: PixelNetwork | None = None) -> PixelErrors:
+        """What goes wrong where, of weights (D,), on the test set; `network`: another one than its own, for the same images."""
+        _, wrong = self._look_at_one(weights.unsqueeze(0), self._test, network or self.network)
         data, missed = self._test, wrong.any(dim=1)
         lengths, counts = data.longest.unique(return_counts=True)
         return PixelErrors(
@@ -80,17 +80,17 @@ class PixelProblem(DifferentiatedProblem):
 
     def _look(self, weights: Tensor, data: _Images) -> tuple[Tensor, Tensor]:
         """Mean squared error (P,), float64, and which pixels are wrong, (P, N, n) bool; on the CPU."""
-        looks = [self._look_at_one(row, data) for row in alone(weights)]
+        looks = [self._look_at_one(row, data, self.network) for row in alone(weights)]
         return torch.stack([loss for loss, _ in looks]), torch.stack([wrong for _, wrong in looks])
 
     @torch.no_grad()
-    def _look_at_one(self, weights: Tensor, data: _Images) -> tuple[Tensor, Tensor]:
-        parts = split(self.blocks, weights)
+    def _look_at_one(self, weights: Tensor, data: _Images, network: PixelNetwork) -> tuple[Tensor, Tensor]:
+        parts = split(network.blocks, weights)
         loss = torch.zeros((), dtype=torch.float64, device=weights.device)
         wrong: list[Tensor] = []
         for start in range(0, len(data.images), EVALUATION_EXAMPLES):
             labels = data.labels[start : start + EVALUATION_EXAMPLES]
-            (outputs,) = self.network.forward(parts, data.images[start : start + EVALUATION_EXAMPLES].unsqueeze(0))
+            (outputs,) = network.forward(parts, data.images[start : start + EVALUATION_EXAMPLES].unsqueeze(0))
             loss += (outputs - labels).double().square().sum()
             wrong.append((outputs > 0) != (labels > 0))
         return loss.cpu() / data.labels.numel(), torch.cat(wrong).cpu()

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from lowdim_bench.seeds import derive
 
-_SMALLEST_REST = 1e-6
-"""Of the probability: less than this outside the rows that are included anyway is not sampled."""
+_SMALLEST_REST = 1e-9
+"""Of the probability: less than this outside the rows that are included anyway is mostly rounding, and not sampled."""
+_MOST_REJECTED = 10
+"""Draws for each row that is wanted, at most: where nearly all draws are of rows included anyway, fewer rows must do."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,9 @@ def draw_rows(factors: Sequence[Tensor], sampling: RowSampling, generator: torch
     all rows as their expected value."""
     assert sampling.samples is not None
     chances = [_chances(factor, sampling.by) for factor in factors]
-    if not sampling.deterministic:
-        return _drawn(chances, sampling.samples, sampling, generator)
-    likely, chance = likely_rows(chances, 1 / sampling.samples)
-    rest = 1 - float(chance.sum())
-    wanted = sampling.samples - len(likely)
-    included = Rows(likely, torch.ones(len(likely), dtype=torch.float64))
-    if wanted <= 0 or rest < _SMALLEST_REST:
-        return included
-    others = _drawn(chances, wanted, sampling, generator, without=likely, rest=rest)
-    return Rows(torch.cat([included.places, others.places]), torch.cat([included.weights, others.weights]))
+    if sampling.deterministic:
+        return _hybrid(chances, sampling.samples, sampling, generator)
+    return _weighted(_drawn(chances, sampling.samples, generator), chances, sampling)
 
 
 def leverage_scores(factor: Tensor) -> Tensor:
@@ -90,34 +85,39 @@ def _chances(factor: Tensor, by: str) -> Tensor:
     return scores / scores.sum()
 
 
-def _drawn(
-    chances: Sequence[Tensor],
-    count: int,
-    sampling: RowSampling,
-    generator: torch.Generator,
-    without: Tensor | None = None,
-    rest: float = 1.0,
-) -> Rows:
-    """`count` draws with replacement, none of them of the rows `without`, which leave a probability `rest`."""
-    sizes = [len(chance) for chance in chances]
-    names = torch.empty(0, dtype=torch.int64)
-    taken = None if without is None else row_numbers(without, sizes)
-    while len(names) < count:
-        asked = math.ceil((count - len(names)) / rest) + (0 if taken is None else 16)
-        asked = min(asked, 10 * count)
-        some = torch.stack(
-            [torch.multinomial(chance, asked, replacement=True, generator=generator) for chance in chances], dim=1
-        )
-        found = row_numbers(some, sizes)
-        names = torch.cat([names, found if taken is None else found[~torch.isin(found, taken)]])
-    names, repeats = names[:count], None
+def _hybrid(chances: Sequence[Tensor], samples: int, sampling: RowSampling, generator: torch.Generator) -> Rows:
+    """All likely rows, and from a single draw, as in the authors' code, those of the others that came up."""
+    likely, chance = likely_rows(chances, 1 / samples)
+    rest, wanted = 1 - float(chance.sum()), samples - len(likely)
+    included = Rows(likely, torch.ones(len(likely), dtype=torch.float64))
+    if wanted <= 0 or rest < _SMALLEST_REST:
+        return included
+    draws = min(math.ceil(1.5 * wanted / rest) + 16, _MOST_REJECTED * wanted)
+    names = _drawn(chances, draws, generator)
+    names = names[~torch.isin(names, row_numbers(likely, [len(one) for one in chances]))][:wanted]
+    # Where all draws were rejected the others count nothing; what they count when some were not makes up for that.
+    others = _weighted(names, chances, sampling, rest / (1 - (1 - rest) ** draws))
+    return Rows(torch.cat([included.places, others.places]), torch.cat([included.weights, others.weights]))
+
+
+def _drawn(chances: Sequence[Tensor], count: int, generator: torch.Generator) -> Tensor:
+    """The numbers (count,) of rows drawn with replacement."""
+    some = torch.stack(
+        [torch.multinomial(chance, count, replacement=True, generator=generator) for chance in chances], dim=1
+    )
+    return row_numbers(some, [len(chance) for chance in chances])
+
+
+def _weighted(names: Tensor, chances: Sequence[Tensor], sampling: RowSampling, mass: float = 1.0) -> Rows:
+    """Rows (n,) drawn in proportion to the product of their factors' chances, out of rows of which these add up to `mass`."""
+    count, repeats = len(names), None
     if sampling.combine:
         names, repeats = names.unique(return_counts=True)
-    places = torch.stack(torch.unravel_index(names, sizes), dim=1)
+    places = torch.stack(torch.unravel_index(names, [len(chance) for chance in chances]), dim=1)
     joint = torch.ones(len(places), dtype=torch.float64)
     for mode, chance in enumerate(chances):
         joint = joint * chance[places[:, mode]]
-    weights = rest / (count * joint)
+    weights = mass / (count * joint)
     return Rows(places, weights if repeats is None else weights * repeats)
 
 

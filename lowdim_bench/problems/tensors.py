@@ -14,13 +14,13 @@ from torch import Tensor
 from lowdim_bench.errors import UserError
 from lowdim_bench.problems.base import Metrics, Solution
 from lowdim_bench.problems.differentiated import DifferentiatedProblem, alone
-from lowdim_bench.problems.files import read_arrays
+from lowdim_bench.problems.files import digits_table, read_arrays
 from lowdim_bench.problems.networks import Block
 from lowdim_bench.problems.networks.base import Layout, split
 from lowdim_bench.problems.row_sampling import RowSampling, draw_rows, row_numbers
 from lowdim_bench.seeds import derive
 from lowdim_bench.specs import Task
-from lowdim_bench.specs.tensors import ArrayTensor, PlantedTensor, TensorDecomposition
+from lowdim_bench.specs.tensors import ArrayTensor, DigitsTensor, PlantedTensor, TensorDecomposition
 
 _ENTRIES_AT_ONCE = 2**21
 """Entries whose error is computed at once, in float64."""
@@ -52,6 +52,8 @@ def load_tensor(task: Task, data_root: Path) -> np.ndarray:
     data = task.problem.data
     if isinstance(data, PlantedTensor):
         return planted_tensor(data)
+    if isinstance(data, DigitsTensor):
+        return digits_table()[:, :-1].reshape(-1, 8, 8)
     assert isinstance(data, ArrayTensor)
     (tensor,), source = read_arrays(data.path, data.sha256, data_root, ("x",))
     if not 3 <= tensor.ndim <= 6 or tensor.dtype.kind not in "uif" or not tensor.size:

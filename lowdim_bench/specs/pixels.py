@@ -30,7 +30,9 @@ class EdgeConnectedPixels(DrawnGrids):
     Larsen & Druckmann 2022, task 1. Random walks start at seed pixels; then most border pixels are taken off again, which
     leaves distractors: pixels on, but not connected. The path length of a pixel is the number of pixels on the shortest path
     from the border to it, itself included, and that of an image the longest of them: each of 1..`longest_path` is equally
-    frequent.
+    frequent. The authors' generator differs in two things: a pixel is a seed with chance 0.05, not 0.054 as here, and to cut
+    long paths off it deletes, with probability 1/2 at each of two depths, pixels of the frontier at that depth with chance 0.8,
+    where here each border pixel of every image is taken off with that chance.
     """
 
     kind: Literal["edge_connected_pixels"]

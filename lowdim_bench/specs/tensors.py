@@ -38,6 +38,12 @@ class PlantedTensor(Spec):
         return self
 
 
+class DigitsTensor(Spec):
+    """scikit-learn's digits, all 1,797 images of 8 x 8 pixels stacked: 1,797 x 8 x 8, pixels from 0 to 16."""
+
+    kind: Literal["digits_tensor"]
+
+
 class ArrayTensor(Spec):
     """Your own tensor: an .npz with `x`, of real numbers, all of them finite, in three to six modes.
 
@@ -60,5 +66,5 @@ class TensorDecomposition(Spec):
     """
 
     kind: Literal["tensor_decomposition"]
-    data: Annotated[PlantedTensor | ArrayTensor, Field(discriminator="kind")]
+    data: Annotated[PlantedTensor | DigitsTensor | ArrayTensor, Field(discriminator="kind")]
     rank: Annotated[int, Field(ge=1, le=1000)]

@@ -19,8 +19,20 @@ from lowdim_bench.errors import UserError
 from lowdim_bench.landscape import Diagnosis, diagnose, kernel_distance, tangent_kernel, widened
 from lowdim_bench.landscape.training import full_training
 from lowdim_bench.problems.classification import ClassificationProblem
+from lowdim_bench.problems.pixel_labelling import PixelProblem
 from tests.cli.conftest import COMMAND
-from tests.problems.small import BLOBS, PIXELS, QUADRATIC, WELL, blobs, make_task, merged, small_images, small_problem
+from tests.problems.small import (
+    ARENAS,
+    BLOBS,
+    PIXELS,
+    QUADRATIC,
+    WELL,
+    blobs,
+    make_task,
+    merged,
+    small_images,
+    small_problem,
+)
 
 
 def named(found: Diagnosis, name: str) -> tuple[float, ...]:
@@ -185,6 +197,47 @@ def test_what_cannot_be_diagnosed_is_refused() -> None:
         diagnose(wild, small_problem(wild), None, [0, 1])
 
 
+def test_networks_that_label_pixels_are_told_their_errors_by_path_length_beside_the_engineered_ones() -> None:
+    task = make_task(PIXELS, {"problem": {"network": {"steps": 2}}})
+    one = small_problem(task)
+    assert isinstance(one, PixelProblem)
+    found = diagnose(task, one, None, range(6), errors_only=True)
+    assert {finding.diagnostic for finding in found.findings} == {"label errors"}
+    ends = full_training(task, one, range(6)).ends
+    errors = [one.test_errors(weights) for weights in ends]
+    known = one.train_metrics(ends).accuracy
+    assert known is not None
+    assert named(found, "error on training data, 1 - train_accuracy") == pytest.approx((1 - known).tolist())
+    assert named(found, "test images with a wrong label") == tuple(one.whole_images for one in errors)
+    assert named(found, "path error") == tuple(one.path for one in errors)
+    assert named(found, "distractor error") == tuple(one.distractor for one in errors)
+    for length in (1, 2, 3):
+        missed = named(found, f"share of test images with a wrong label, path length {length}")
+        assert missed == tuple(one.by_path_length[length] for one in errors)
+        # Two steps solve what is two pixels long (Larsen & Druckmann 2022).
+        engineered = f"engineered solution of 2 steps: share of test images with a wrong label, path length {length}"
+        assert named(found, engineered) == (float(length > 2),)
+    assert {finding.of: finding.interval is None for finding in found.findings} == {
+        "replicate": False,
+        "reference": True,
+    }
+
+
+def test_a_network_that_is_no_grid_is_compared_with_one_of_as_many_steps_as_the_longest_path() -> None:
+    feed_forward = {"kind": "pixel_feed_forward", "layers": 2}
+    for base, network in ((PIXELS, feed_forward), (ARENAS, feed_forward), (ARENAS, {})):
+        task = make_task(base, {"problem": {"network": network}})
+        found = diagnose(task, small_problem(task), None, range(2), errors_only=True)
+        steps = 3 if base is PIXELS else 2
+        assert named(found, f"engineered solution of {steps} steps: test images with a wrong label") == (0.0,)
+
+
+def test_what_labels_no_pixels_has_no_errors_by_path_length() -> None:
+    task = make_task(QUADRATIC)
+    with pytest.raises(UserError, match="labels no pixels"):
+        diagnose(task, small_problem(task), None, range(2), errors_only=True)
+
+
 def test_json_knows_no_nan() -> None:
     assert _without_nan({"a": (1.0, math.nan), "b": [{"c": -math.inf, "d": None}]}) == {
         "a": [1.0, None],
@@ -223,3 +276,26 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path) -> None:
     drawn = (tmp_path / "made" / "small-quadratic-permutation-alignment.svg").read_text()
     assert "between them, aligned" in drawn
     assert "loss barrier after alignment" in drawn
+
+
+@pytest.mark.slow
+def test_the_command_prints_and_draws_errors_by_path_length(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(json.dumps(PIXELS))
+    environment = os.environ | {"LOWDIM_BENCH_STATE_DIR": str(tmp_path / "state")}
+    options = ("--errors-only", "--replicates", "6", "--figures", "made")
+    command = [*COMMAND, "diagnose", "small.yaml", *options]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for said in (
+        "path length 3",
+        "path error",
+        "distractor error",
+        "6 (replicate)",
+        "not trained",
+        "engineered solution",
+    ):
+        assert said in done.stdout
+    assert "loss barrier" not in done.stdout
+    drawn = (tmp_path / "made" / "small-pixels-label-errors.svg").read_text()
+    assert "path length of the image" in drawn
+    assert "engineered solution of 3 steps" in drawn

@@ -3,6 +3,7 @@ unfinished sweep, a task that a method was not run on, two tracks."""
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from dataclasses import replace
@@ -12,12 +13,15 @@ from typing import Any
 import pytest
 
 from lowdim_bench.cli.display import show_board
+from lowdim_bench.leaderboard.formats import formatted
+from lowdim_bench.leaderboard.ranking import WITHOUT_EXAMPLES
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.pages import Content, collect, render_page, render_report
 from lowdim_bench.records import Audit, Outcome, Spending, Trial, TrialResult
 from lowdim_bench.specs import Task, load_task
 from lowdim_bench.specs.task import Track
 from lowdim_bench.tracking import StoredSweep
+from tests.problems.small import BLOBS, PIXELS, QUADRATIC, TENSOR, TEXT, WELL, make_task, small_problem
 
 FULL, K_HIGH = 2400, 2048
 FIRST = load_task("digits-mlp")
@@ -188,3 +192,116 @@ def test_what_is_under_way_and_what_lies_above_the_range_is_never_a_number(conte
     assert content.board.wins["imp"]["random_mask"].probability == 1.0
     assert content.board.wins["imp"]["one_shot_magnitude"].probability is None
     assert [sweep.row.method for _, sweep in content.under_way] == ["one_shot_magnitude"]
+
+
+def by_bisection(name: str) -> Task:
+    task = load_task(name)
+    return task.model_copy(update={"threshold": task.threshold.model_copy(update={"design": "bisection"})})
+
+
+def solved(sweep: StoredSweep) -> StoredSweep:
+    """As if each training had solved 5,000 rows more than that of the replicate before, in a tenth of a second more."""
+    results = tuple(
+        one.model_copy(
+            update={
+                "training": Spending(rows=5000 * (one.trial.replicate + 1)),
+                "seconds": 0.1 * (one.trial.replicate + 1),
+            }
+        )
+        for one in sweep.results
+    )
+    return replace(sweep, results=results)
+
+
+BESIDE = ("labels seen", "sequential steps", "multiply-accumulates", "solved rows", "solved seconds")
+PRICED = {
+    # 9 steps with four weights at each of 5 x 5 inner pixels, and one weight for each of 7 x 7 pixels.
+    "pixels7-grid-imp": ("0", "9", "949", "-", "-"),
+    # Nobody counts what an exact gradient reads.
+    "quadratic-gaussian-imp": ("-", "-", "-", "-", "-"),
+    # Of replicates 0..20 the median is 10, and each has one training that reached the target.
+    "tensor-planted-small-cp_als": ("0", "-", "-", "55,000", "1.1"),
+}
+"""By run; columns as in `BESIDE`."""
+SAID = {
+    "pixels7-grid-imp": "labelling an example takes 9 sequential steps and 949 multiply-accumulates",
+    "quadratic-gaussian-imp": "labels seen in preparation: -",
+    "tensor-planted-small-cp_als": "a training that reached the target solved 55,000 rows of least-squares problems, "
+    "and took 1.1 s (medians)",
+}
+"""By run, what the terminal says below its table."""
+
+
+class Facts(HTMLParser):
+    """What the page says of every run, by the term that it is said under."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.runs: dict[str, dict[str, str]] = {}
+        self._run, self._tag, self._term = "", "", ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._tag = tag
+        if tag == "details":
+            self._run = (dict(attrs).get("id") or "").removeprefix("run-")
+
+    def handle_data(self, data: str) -> None:
+        if self._tag == "dt":
+            self._term = data
+        elif self._tag == "dd":
+            self.runs.setdefault(self._run, {})[self._term] = data
+
+    def handle_endtag(self, tag: str) -> None:
+        self._tag = ""
+
+
+@pytest.fixture(scope="module")
+def priced() -> Content:
+    swept = (
+        bisected(by_bisection("pixels7-grid"), "imp", around(100), track="prepared"),
+        bisected(by_bisection("quadratic-gaussian"), "imp", around(100), track="prepared"),
+        solved(bisected(by_bisection("tensor-planted-small"), "cp_als", around(100))),
+    )
+    return collect(swept, "A board", {})
+
+
+@pytest.mark.parametrize("render", [lambda one: render_page(one, "leaderboard"), render_report], ids=["page", "report"])
+def test_what_stands_beside_k_and_fit_is_on_the_page(priced: Content, render: Any) -> None:
+    facts = Facts(render(priced)).runs
+    for run, (labels, steps, work, rows, seconds) in PRICED.items():
+        said = facts[run]
+        assert said["labels seen in preparation"] == labels
+        labelling = f"{steps} sequential steps, {work} multiply-accumulates"
+        assert said.get("labelling an example") == (None if steps == "-" else labelling)
+        solving = f"solved {rows} rows of least-squares problems in {seconds} s (medians)"
+        assert said.get("a training that reached the target") == (None if rows == "-" else solving)
+
+
+def test_what_stands_beside_k_and_fit_ends_every_line_of_the_csv(priced: Content) -> None:
+    header, *lines = csv.reader(io.StringIO(formatted(priced.board, "csv")))
+    assert tuple(header[-5:]) == BESIDE
+    assert {line[header.index("run")]: tuple(line[-5:]) for line in lines} == PRICED
+
+
+def test_what_stands_beside_k_and_fit_is_in_the_json_and_said_in_the_terminal(priced: Content) -> None:
+    fields = ("preparation_labels", "sequential_steps", "multiply_accumulates", "solved_rows", "solved_seconds")
+    rows = json.loads(printed(priced))["rows"]
+    assert {
+        row["run_id"]: tuple(
+            "-" if row[name] is None else f"{row[name]:.2g}" if name == "solved_seconds" else f"{row[name]:,}"
+            for name in fields
+        )
+        for row in rows
+    } == PRICED
+    out = io.StringIO()
+    show_board(priced.board, out, as_json=False)
+    for said in SAID.values():
+        assert said in out.getvalue()
+    assert "labels of 0" not in out.getvalue()
+
+
+@pytest.mark.parametrize("base", [BLOBS, WELL, QUADRATIC, PIXELS, TENSOR, TEXT], ids=lambda base: base["name"])
+def test_labels_are_a_number_where_there_are_examples(base: dict[str, Any]) -> None:
+    task = make_task(base)
+    assert isinstance(task.problem, WITHOUT_EXAMPLES) == (small_problem(task).example_count is None)

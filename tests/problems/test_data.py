@@ -17,7 +17,7 @@ from torchvision import datasets
 
 from lowdim_bench import problems
 from lowdim_bench.errors import UserError
-from lowdim_bench.problems import data, load_arrays
+from lowdim_bench.problems import files, load_arrays
 from lowdim_bench.specs import Task, load_task
 from tests.problems.small import BLOBS, WELL, blobs, make_task
 
@@ -45,15 +45,15 @@ def test_the_digits_are_those_of_scikit_learn(elsewhere: bool, monkeypatch: pyte
 
     bunch: Any = load_digits()
     if elsewhere:  # where another version may keep them
-        monkeypatch.setattr(data, "find_spec", lambda name: None)
-    table = data._digits_table()
+        monkeypatch.setattr(files, "find_spec", lambda name: None)
+    table = files.digits_table()
     np.testing.assert_array_equal(table[:, :-1].reshape(-1, 8, 8), bunch.images)
     np.testing.assert_array_equal(table[:, -1], bunch.target)
     assert table.dtype == np.float32
 
 
 def test_the_digits_come_without_importing_scikit_learn() -> None:
-    code = "import sys\nfrom lowdim_bench.problems import data\ndata._digits_table()\n"
+    code = "import sys\nfrom lowdim_bench.problems import files\nfiles.digits_table()\n"
     code += "sys.exit('sklearn' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -28,7 +28,7 @@ from lowdim_bench.problems.networks.base import split
 from lowdim_bench.problems.row_sampling import draw_rows, leverage_scores, likely_rows, row_numbers
 from lowdim_bench.problems.tensors import TensorProblem, khatri_rao, planted_tensor
 from lowdim_bench.records import Trial, TrialResult
-from lowdim_bench.specs import Task
+from lowdim_bench.specs import Task, load_task
 from lowdim_bench.specs.tensors import PlantedTensor
 from lowdim_bench.trial import run_pack
 from tests.problems.small import BLOBS, TENSOR, make_task, small_problem
@@ -86,6 +86,15 @@ def test_planted_tensors_come_from_their_own_digest() -> None:
     one, again = planted_tensor(planted()), planted_tensor(planted())
     assert np.array_equal(one, again)
     assert not np.allclose(one, planted_tensor(planted(draw=1)))
+
+
+def test_the_digits_are_one_tensor_of_all_images() -> None:
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits()
+    tensor = problems.load_arrays(load_task("tensor-digits"), Path())["tensor"]
+    assert tensor.dtype == np.float32
+    np.testing.assert_array_equal(tensor, bunch.images)
 
 
 def test_the_error_is_that_of_the_whole_tensor() -> None:
@@ -237,6 +246,51 @@ def test_a_hybrid_sample_holds_every_likely_row_once_with_weight_one() -> None:
     # Nothing is left to draw where few rows are all there is.
     alone = draw_rows([factor[:1] for factor in FACTORS], sampling, torch.Generator())
     assert (alone.places.tolist(), alone.weights.tolist()) == ([[0, 0, 0]], [1.0])
+
+
+def dominated(sizes: Sequence[int], scale: float) -> list[Tensor]:
+    """Factors (n, 3) whose first three rows have nearly all of the leverage: the others are `scale` times as large."""
+    generator = torch.Generator().manual_seed(5)
+    factors = [torch.randn(size, 3, generator=generator, dtype=torch.float64) for size in sizes]
+    for factor in factors:
+        factor[:3] = torch.eye(3) + 0.3
+        factor[3:] *= scale
+    return factors
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("scale", [1e-2, 1e-3, 5e-4, 1e-5])
+def test_a_hybrid_sample_ends_however_little_the_likely_rows_leave(scale: float) -> None:
+    sampling = RowSampling(1024, deterministic=True)
+    rows = draw_rows(dominated((60, 60, 20), scale), sampling, torch.Generator().manual_seed(0))
+    dominant = (rows.places < 3).all(dim=1)
+    assert int(dominant.sum()) == 27
+    assert rows.weights[dominant].tolist() == [1.0] * 27
+    assert 27 <= len(rows.weights) <= 1024
+    assert bool((rows.weights > 0).all() & rows.weights.isfinite().all())
+
+
+@pytest.mark.parametrize("scale", [0.03, 0.2, 1.0])
+def test_what_few_draws_leave_of_a_hybrid_sample_has_the_whole_problem_as_its_expected_value(scale: float) -> None:
+    """Also where most samples have none of the unlikely rows, or where there are no likely ones."""
+    sizes, sampling = (6, 5, 4), RowSampling(40, deterministic=True)
+    factors = dominated(sizes, scale)
+    design, generator = khatri_rao(factors), torch.Generator().manual_seed(2)
+    likely, _ = likely_rows([leverage_scores(factor) / 3 for factor in factors], 1 / 40)
+    unlikely = design.clone()
+    unlikely[row_numbers(likely, sizes)] = 0.0
+    grams, empty = [], 0
+    for _ in range(500):
+        rows = draw_rows(factors, sampling, generator)
+        places, weights = rows.places[len(likely) :], rows.weights[len(likely) :]
+        some = design[row_numbers(places, sizes)]
+        grams.append(some.T @ (some * weights.unsqueeze(1)))
+        empty += not len(places)
+    found, expected = torch.stack(grams), unlikely.T @ unlikely
+    error = (found.mean(dim=0) - expected).abs() / (found.std(dim=0) / 500**0.5)
+    assert float(error.max()) < 5
+    if scale == 0.03:
+        assert 100 < empty < 400
 
 
 def decomposed(
