@@ -32,7 +32,7 @@ SIZES = ((2_410, 16, 64), (2_410, 256, 64), (2_410, 2048, 16), (199_210, 16, 16)
          (1_000_000, 1_000, 1), (11_000_000, 10_000, 1))  # fmt: skip
 """(D, k, trials in the pack): digits-mlp, mnist-mlp, and beyond."""
 LARGEST = SIZES[-1][:2]
-OPERATORS = ("signed_hash", "hash in torch", "sparse_signs", "shared_gaussian", "hadamard", "gaussian")
+OPERATORS = ("signed_hash", "hash in torch", "sparse_signs", "shared_gaussian", "hadamard", "fastfood", "gaussian")
 _LARGEST_MATRIX_BYTES = 2_000_000_000
 
 Map = Callable[[Tensor], Tensor]

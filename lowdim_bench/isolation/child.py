@@ -140,7 +140,7 @@ def _pair(given: Any) -> tuple[int, int]:
 def _prepare(channel: Channel, method: Method, opening: Opening, initial: Tensor) -> None:
     assert opening.setting is not None
     asked = opening.setting
-    problem = RemoteProblem(channel, initial, asked.blocks, asked.example_count)
+    problem = RemoteProblem(channel, initial, asked)
     # Of the same methods and properties as the metered problem, which cannot be here.
     setting = Setting(cast(Any, problem), asked.k, asked.seed, asked.full_training)
     outcome = method.prepare(setting)

@@ -53,6 +53,7 @@ class TrialSetting(Spec):
     seed: int
     blocks: tuple[Block, ...]
     example_count: int | None
+    chance_loss: float | None
     full_training: Recipe
 
 

@@ -129,6 +129,7 @@ class IsolatedPreparation(Generator[Train, Trained, AffineSubspace]):
                 seed=setting.seed,
                 blocks=setting.problem.blocks,
                 example_count=oracle.example_count,
+                chance_loss=setting.problem.chance_loss,
                 full_training=setting.full_training,
             )
             guest.send(_opening(choice, trial), {"initial": initial})

@@ -17,10 +17,11 @@ from lowdim_bench.isolation.messages import (
     LossAndGradient,
     SynapticFlow,
     TrainMetrics,
+    TrialSetting,
 )
 from lowdim_bench.isolation.subspaces import tensor
 from lowdim_bench.methods import Setting
-from lowdim_bench.problems import BatchOrder, Block, Metrics
+from lowdim_bench.problems import BatchOrder, Metrics
 from lowdim_bench.specs import Spec
 
 _ORDERS_KEPT = 4
@@ -82,8 +83,9 @@ class RemoteProblem:
 
     replicates = (0,)  # which one it is does not matter to a method, and stays outside
 
-    def __init__(self, channel: Channel, initial: Tensor, blocks: tuple[Block, ...], example_count: int | None) -> None:
-        self._channel, self._initial, self.blocks, self.example_count = channel, initial, blocks, example_count
+    def __init__(self, channel: Channel, initial: Tensor, told: TrialSetting) -> None:
+        self._channel, self._initial = channel, initial
+        self.blocks, self.example_count, self.chance_loss = told.blocks, told.example_count, told.chance_loss
 
     @property
     def full_dimension(self) -> int:

@@ -19,6 +19,7 @@ from lowdim_bench.parametrizations import (
     AffineSubspace,
     Coordinates,
     DenseBasis,
+    Fastfood,
     FullSpace,
     LayeredHash,
     Operator,
@@ -38,7 +39,8 @@ class OperatorRecipe(Spec):
 
     kind: Literal[
         "full_space", "coordinates", "dense",
-        "gaussian", "orthonormal", "shared_gaussian", "signed_hash", "sparse_signs", "hadamard", "layered_hash",
+        "gaussian", "orthonormal", "shared_gaussian", "signed_hash", "sparse_signs", "hadamard", "fastfood",
+        "layered_hash",
     ]  # fmt: skip
     k: Annotated[int, Field(ge=1, lt=2**63)]
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
@@ -68,7 +70,7 @@ def encode(subspace: Parametrization) -> tuple[OperatorRecipe, dict[str, Tensor]
                 recipe = {"kind": operator.kind, "k": operator.k, "seed": operator.seed}
                 return OperatorRecipe.model_validate(recipe), tensors
             return OperatorRecipe(kind="dense", k=operator.k), tensors | {"operator": operator.columns}
-        case SharedGaussian() | SignedHash() | SubsampledHadamard() if _drawn(operator, operator.kind):
+        case SharedGaussian() | SignedHash() | SubsampledHadamard() | Fastfood() if _drawn(operator, operator.kind):
             recipe = {"kind": operator.kind, "k": operator.k, "seed": operator.seed}
             return OperatorRecipe.model_validate(recipe), tensors
     raise MethodFailure(

@@ -21,14 +21,17 @@ class DataDietImp(Method):
     """Pre-train to the rewind point on `size` examples alone, then prune iteratively with all data.
 
     Easy examples are those of smallest error norm |softmax - one-hot label| (EL2N), hard ones those of largest, on average over
-    `score_runs` trainings of `score_steps` steps from other initial weights. Total steps of a round are those of the recipe.
+    `score_runs` trainings of `score_steps` steps from other initial weights. Random ones are drawn from all examples alike, not
+    from each class equally as in the source. Total steps of a round are those of the recipe.
     """
 
     summary: ClassVar[str] = "lottery tickets rewound to weights pre-trained on few easy, random or hard examples"
     source: ClassVar[str] = "Paul et al. 2022 (arXiv 2206.01278); EL2N: Paul et al. 2021 (arXiv 2107.07075)"
     freedom: ClassVar[str] = "the k kept weights"
     side_information: ClassVar[str] = "a mask, and the pre-trained weights"
-    data_seen: ClassVar[str] = "full trainings, one a round; scores of all examples"
+    data_seen: ClassVar[str] = (
+        "a pre-training; full trainings, one a round; for easy or hard examples, short trainings and scores of all as well"
+    )
 
     pretrain_steps: Annotated[int, Field(ge=1)] = 50
     subset: Literal["all", "easy", "random", "hard"] = "easy"

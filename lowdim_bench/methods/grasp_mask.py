@@ -20,7 +20,8 @@ class GraspMask(Method):
     """Keeps the k largest w * (Hg) of one mini-batch at the initial weights: those whose removal costs most of |gradient|^2.
 
     Logits are divided by `temperature`, as in the authors' code. That is the loss at S w, where S divides the last layer: its
-    gradient is S g(Sw) and its Hessian S H(Sw) S. One gradient and one product with the Hessian, which costs two.
+    gradient is S g(Sw) and its Hessian S H(Sw) S. It smooths a softmax, so that a loss without classes, a squared error, has
+    none: S is one there. One gradient and one product with the Hessian, which costs two.
     """
 
     summary: ClassVar[str] = "keep the k weights that matter most to the gradient's norm at initialization (GraSP)"
@@ -42,7 +43,7 @@ class GraspMask(Method):
     def prepare(self, setting: Setting) -> AffineSubspace:
         problem, initial = setting.problem, setting.initial
         scale = torch.ones_like(initial)
-        for block in last_layer(problem.blocks):
+        for block in last_layer(problem.blocks) if problem.chance_loss is not None else ():
             scale[block.start : block.stop] = 1 / self.temperature
         point, some = (scale * initial).unsqueeze(0), problem.batch_order(self.examples).examples(0)
         _, gradient = problem.loss_and_gradient(point, some)

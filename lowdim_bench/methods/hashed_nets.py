@@ -14,13 +14,17 @@ from lowdim_bench.problems import Block
 
 @final
 class HashedNets(Method):
-    """w_i = sign_i theta_h(i): weights of a tensor that hash to the same bucket are one number, but for their signs.
+    """w_i = sign_i theta_h(i) / sqrt(n_h(i)): the n weights of a tensor in one bucket are one number, but for their signs.
 
-    Each tensor has buckets of its own, in proportion to its size and at least one. A bucket starts at the initial value of its
-    first weight, so that weights start as large as ever.
+    Each tensor has buckets of its own, in proportion to its size and at least one. A bucket starts where its weights have the
+    initial value of its first one, so that weights start as large as ever. Two things differ from the source. Columns of the
+    map have unit norm, as everywhere here, so that theta is sqrt(n) times the weights it stands for: plain gradient descent
+    moves weights 1 / n times as far as in the source at the same rate, and Adam, whose steps in theta are of the size of the
+    rate, 1 / sqrt(n) times, where n is about D / k. And the hash is balanced: the sizes of a tensor's buckets differ by one at
+    most, where those of a random hash scatter and some may be empty.
     """
 
-    summary: ClassVar[str] = "share weights within each tensor by a signed hash"
+    summary: ClassVar[str] = "share weights within each tensor by a signed, balanced hash; columns of unit norm"
     source: ClassVar[str] = "Chen et al. 2015 (arXiv 1504.04788), section 4"
     freedom: ClassVar[str] = "k shared weights"
     side_information: ClassVar[str] = "none"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, final
 
+from lowdim_bench.errors import UserError
 from lowdim_bench.methods.drawn_mask import SomeTensors
 from lowdim_bench.parametrizations.draws import last_layer
+from lowdim_bench.problems import Block
 
 
 @final
@@ -19,3 +21,13 @@ class LastLayerOnly(SomeTensors):
     draw: ClassVar[str] = "last_layer"
     members: ClassVar[Callable] = staticmethod(last_layer)
     what: ClassVar[str] = "the last layer"
+
+    def k_range(self, blocks: Sequence[Block]) -> tuple[int, int]:
+        """Raises `UserError` where the last layer is the whole network."""
+        low, high = super().k_range(blocks)
+        if high == blocks[-1].stop:
+            raise UserError(
+                "This method trains the last layer on the features of those before it, and the task's network has one layer: "
+                f"all its {high} parameters would be trained. Choose another task, or -m random_mask."
+            )
+        return low, high

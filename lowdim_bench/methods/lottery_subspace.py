@@ -25,7 +25,7 @@ class LotterySubspace(Method):
     source: ClassVar[str] = "Larsen et al. 2022 (arXiv 2107.05802)"
     freedom: ClassVar[str] = "k coordinates of a trained subspace"
     side_information: ClassVar[str] = "a basis of D k numbers"
-    data_seen: ClassVar[str] = "a full training"
+    data_seen: ClassVar[str] = "a full-space training of `increments` times `stride` steps"
 
     increments: Annotated[int, Field(ge=1)] = 128
     stride: Annotated[int, Field(ge=1)] = 4

@@ -28,7 +28,9 @@ def _refuse_biased(name: Any) -> Any:
 
 
 OperatorName = Annotated[
-    Literal["auto", "signed_hash", "sparse_signs", "gaussian", "orthonormal", "shared_gaussian", "hadamard"],
+    Literal[
+        "auto", "signed_hash", "sparse_signs", "gaussian", "orthonormal", "shared_gaussian", "hadamard", "fastfood"
+    ],
     BeforeValidator(_refuse_biased),
 ]
 _SMALL = 100_000
@@ -41,8 +43,9 @@ def default_operator(full_dimension: int) -> OperatorName:
     A threshold of several per cent of D is met in small networks only. There a bucket of the signed hash holds so few
     coordinates that Adam works almost along the axes of the weights: near k* of digits-mlp, k / D = 0.09, it needs 0.94
     (0.93..0.95) times the k of the dense basis, and four entries a row need 0.98 (0.97..1.00), 60 seeds each. Where k / D is
-    0.02, the signed hash needs 1.00 (0.98..1.03) times the k, 40 seeds. `lowdim-bench calibrate operators` measures this, and
-    `python -m benchmarks.operators` the times.
+    0.02, the signed hash needs 1.00 (0.98..1.03) times the k, 40 seeds. Fastfood, which Li et al. train in where a dense basis
+    does not fit, needs 1.00 (0.98..1.02) times the k near k* of digits-mlp, 40 seeds. `lowdim-bench calibrate operators`
+    measures this, and `python -m benchmarks.operators` the times.
     """
     return "sparse_signs" if full_dimension <= _SMALL else "signed_hash"
 

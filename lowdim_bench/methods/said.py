@@ -20,7 +20,7 @@ class StructureAwareSubspace(Method):
     side_information: ClassVar[str] = "none"
     data_seen: ClassVar[str] = "none"
 
-    operator: Literal["hadamard", "signed_hash", "sparse_signs"] = "hadamard"
+    operator: Literal["hadamard", "signed_hash", "sparse_signs", "fastfood"] = "hadamard"
 
     def identity(self) -> dict[str, Any]:
         return super().identity() | {"operator": self.operator}

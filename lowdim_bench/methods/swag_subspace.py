@@ -29,7 +29,7 @@ class SwagSubspace(Method):
     source: ClassVar[str] = "Maddox et al. 2019 (arXiv 1902.02476)"
     freedom: ClassVar[str] = "k coordinates of a trained subspace"
     side_information: ClassVar[str] = "a basis of D k numbers; the mean as well, with `through=mean`"
-    data_seen: ClassVar[str] = "a full training"
+    data_seen: ClassVar[str] = "a full training, of at least `rank` times `stride` steps"
 
     rank: Annotated[int, Field(ge=1)] = 20
     stride: Annotated[int, Field(ge=1)] = 4

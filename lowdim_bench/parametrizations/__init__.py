@@ -22,6 +22,7 @@ from lowdim_bench.parametrizations.operators import (
     RANDOM_OPERATORS,
     Coordinates,
     DenseBasis,
+    Fastfood,
     FullSpace,
     LayeredHash,
     Operator,
@@ -35,7 +36,7 @@ from lowdim_bench.parametrizations.standing import Movement, Standing
 
 __all__ = [
     "ADMITTED", "FACTOR_MAPS", "NESTED_OPERATORS", "RANDOM_OPERATORS", "AffineSubspace", "BasisAdapters", "Coordinates",
-    "DenseBasis", "FactorMap", "FactoredWeights", "FullSpace", "LayerScaledSubspace", "LayeredHash", "LowRank",
+    "DenseBasis", "FactorMap", "FactoredWeights", "Fastfood", "FullSpace", "LayerScaledSubspace", "LayeredHash", "LowRank",
     "LowRankUpdate", "Map", "Movement", "MovingMask", "Operator", "Pack", "Parametrization", "RedrawnBases", "Rewiring",
     "ScoredMask", "SharedGaussian", "SignedHash", "Standing", "SubsampledHadamard", "TensorTrain", "VectorAdapters",
     "stack_starts",
@@ -48,6 +49,7 @@ ADMITTED: Mapping[type[Parametrization], tuple[type[Map], ...]] = {
         MovingMask,
         Coordinates,
         DenseBasis,
+        Fastfood,
         LayeredHash,
         SharedGaussian,
         SignedHash,

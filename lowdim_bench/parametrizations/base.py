@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from lowdim_bench.parametrizations.maps import Map, PackedMap, pack, stack
+from lowdim_bench.parametrizations.maps import Map, PackedMap, PackedMovingMap, pack, stack
 from lowdim_bench.parametrizations.standing import Footprint, Movement, Standing
 
 if TYPE_CHECKING:  # problems load the compiler of their kernels
@@ -115,6 +115,7 @@ class Pack:
 
     def _stands(self, row: int, began: Parametrization, moved: Tensor) -> Standing:
         assert self.footprint is not None
+        assert isinstance(self.operator, PackedMovingMap)
         coordinates, looks = self.operator.stands(row)
         # It starts at its base: what training began at was priced when it was prepared, and is no part of where it ended.
         fixed = replace(began, operator=coordinates, start=moved.new_zeros(coordinates.k))

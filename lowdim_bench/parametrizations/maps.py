@@ -69,13 +69,17 @@ class PackedMap(ABC):
         are for. Returns for which of them, (P, K) bool, the optimizer begins anew; None where nothing changed."""
         return None
 
-    def stands(self, row: int) -> tuple[Coordinates, tuple[int, ...]]:
-        """Of a map that moves, the weights that a row's training has opened, and the steps whose dense gradients chose them."""
-        raise NotImplementedError(f"{type(self).__name__} does not move")
-
     @abstractmethod
     def keep(self, rows: Tensor) -> Self:
         """The packed map of some rows: `rows` holds their indices."""
+
+
+class PackedMovingMap(PackedMap):
+    """P maps that move, side by side."""
+
+    @abstractmethod
+    def stands(self, row: int) -> tuple[Coordinates, tuple[int, ...]]:
+        """The weights that a row's training has opened, and the steps whose dense gradients chose them."""
 
 
 def pack(operators: Sequence[Map]) -> PackedMap:

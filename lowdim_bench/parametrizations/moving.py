@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, Self, final
 import torch
 from torch import Tensor
 
+from lowdim_bench.parametrizations.maps import PackedMovingMap
 from lowdim_bench.parametrizations.operators import Coordinates, Operator, PackedOperator
 from lowdim_bench.parametrizations.operators.base import moved_by
 from lowdim_bench.seeds import derive
@@ -186,7 +187,7 @@ def _best(scores: Tensor, among: Tensor, count: int) -> Tensor:
     return torch.zeros_like(among).index_fill_(0, best, value=True)
 
 
-class _PackedMoving(PackedOperator):
+class _PackedMoving(PackedOperator, PackedMovingMap):
     constant: ClassVar[bool] = False
 
     def __init__(self, masks: Sequence[_Mask], width: int) -> None:

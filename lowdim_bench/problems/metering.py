@@ -114,6 +114,11 @@ class MeteredProblem:
         return self._problem.example_count
 
     @property
+    def chance_loss(self) -> float | None:
+        """Mean loss of calling all classes equally likely; None where the loss is not one of classes."""
+        return self._problem.chance_loss
+
+    @property
     def training(self) -> Recipe:
         """The task's recipe of the scored training."""
         return self._problem.task.training

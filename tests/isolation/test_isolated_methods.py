@@ -52,7 +52,7 @@ WRAPPED = {
         ("imp", "imp,rate=0.4,rewind_step=2"),
         ("lottery_subspace", "lottery_subspace,increments=12,stride=1"),
         *(("random_subspace", f"random_subspace,operator={kind}") for kind in (
-            "auto", "signed_hash", "gaussian", "orthonormal", "shared_gaussian", "hadamard"
+            "auto", "signed_hash", "gaussian", "orthonormal", "shared_gaussian", "hadamard", "fastfood"
         )),
     ],
 )  # fmt: skip

@@ -21,6 +21,17 @@ def test_every_method_that_ships_says_what_it_trains_tells_and_looks_at() -> Non
         assert "as measured" not in row, f"{row[0]} leaves it to the base class to say"
 
 
+def test_what_is_said_of_data_and_numbers_names_parameters_that_there_are() -> None:
+    for name, kind in KINDS.items():
+        said = " ".join((kind.freedom, kind.side_information, kind.data_seen))
+        named = {text.partition("=")[0] for text in re.findall(r"`([^`]+)`", said)}
+        assert named <= kind.model_fields.keys(), name
+    # The length of this trajectory is its own, whatever the recipe, and a diet is not only what the rounds see.
+    assert "`increments` times `stride`" in KINDS["lottery_subspace"].data_seen
+    assert "full training" not in KINDS["lottery_subspace"].data_seen
+    assert "pre-training" in KINDS["data_diet_imp"].data_seen
+
+
 def test_markdown_has_a_line_for_each_method_and_its_pipes_are_escaped() -> None:
     out = io.StringIO()
     show_coverage(KINDS, out)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lowdim_bench import audit, problems
 from lowdim_bench.audit import subset_bits
 from lowdim_bench.certificates import recipes
+from lowdim_bench.engine import Span, train
 from lowdim_bench.errors import MethodFailure, UserError
 from lowdim_bench.isolation.subspaces import OperatorRecipe, decode, encode
 from lowdim_bench.methods import MethodChoice
@@ -21,12 +22,21 @@ from lowdim_bench.parametrizations import AffineSubspace, Coordinates, LayeredHa
 from lowdim_bench.parametrizations.draws import MASKS, draw_mask, is_as_drawn, redraw
 from lowdim_bench.parametrizations.operators.layered import buckets_by_tensor
 from lowdim_bench.preparation import prepare_pack
-from lowdim_bench.problems import Block, Origin
+from lowdim_bench.problems import Block, Ledger, MeteredProblem, Origin
 from lowdim_bench.problems.networks.base import Layout
 from lowdim_bench.records import Spending, Trial, operations
-from lowdim_bench.specs import load_task
+from lowdim_bench.specs import Recipe, load_task
 from lowdim_bench.trial import run_pack
-from tests.problems.small import BLOBS, BLOBS_DIMENSION, make_task, small_images, small_problem
+from tests.problems.small import (
+    BLOBS,
+    BLOBS_DIMENSION,
+    PIXELS,
+    QUADRATIC,
+    WELL,
+    make_task,
+    small_images,
+    small_problem,
+)
 
 CPU = torch.device("cpu")
 TASK = make_task(BLOBS)
@@ -195,6 +205,13 @@ def test_a_network_without_such_tensors_is_refused() -> None:
             MethodChoice(name=name).build().k_range([Block("w", "weight", (12,), 0, 12)])
 
 
+@pytest.mark.parametrize("single", [WELL, QUADRATIC, PIXELS], ids=lambda base: base["name"])
+def test_a_network_of_one_layer_has_no_last_one_to_train_alone(single: dict[str, Any]) -> None:
+    problem = small_problem(make_task(single))
+    with pytest.raises(UserError, match=f"has one layer: all its {problem.full_dimension} parameters would be trained"):
+        MethodChoice(name="last_layer_only").build().k_range(problem.blocks)
+
+
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.data())
 def test_buckets_are_shared_out_to_tensors_by_size(sizes: list[int], data: st.DataObject) -> None:
     layout = Layout()
@@ -230,6 +247,24 @@ def test_hashed_nets_share_weights_of_one_tensor_with_signs(k: int) -> None:
     pack = Pack.of([subspace])
     torch.testing.assert_close(pack.map(theta)[0], matrix @ theta[0])
     torch.testing.assert_close(pack.pull_back(theta, weights)[0], matrix.T @ weights[0])
+
+
+@pytest.mark.parametrize(("optimizer", "power"), [({"kind": "adam"}, 0.5), ({"kind": "sgd"}, 1.0)])
+def test_shared_weights_take_shorter_steps_than_in_hashed_nets(optimizer: dict[str, Any], power: float) -> None:
+    """By sqrt(n) under Adam and by n under gradient descent, where n share a bucket, since columns have unit norm."""
+    (item,) = prepare_pack(PROBLEM, TASK, MethodChoice(name="hashed_nets").build(), [Trial(k=11, replicate=0, round=0)])
+    assert isinstance(item.subspace, AffineSubspace)
+    data = {**TASK.full_training.model_dump(mode="json"), "optimizer": optimizer, "batch_size": None}
+    metered = MeteredProblem(PROBLEM, [0], [Ledger()])
+    (theta,) = train(metered, [item.subspace], Recipe.from_data(data, "a recipe"), [0.1], Span(0, 1))
+    start = item.subspace.map(item.subspace.start)
+    _, gradient = PROBLEM.loss_and_gradient(start.unsqueeze(0), None)
+    matrix = item.subspace.operator.matrix()
+    signs = matrix.sign()
+    of_bucket = signs.T @ gradient[0]  # with respect to the one number that they are in the source
+    in_source = -0.1 * (of_bucket.sign() if optimizer["kind"] == "adam" else of_bucket)
+    expected = signs @ (in_source / signs.abs().sum(dim=0) ** power)
+    torch.testing.assert_close(item.subspace.map(theta) - start, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_weight_sharing_that_was_chosen_costs_its_bits() -> None:

@@ -17,7 +17,7 @@ from lowdim_bench.preparation import prepare_pack
 from lowdim_bench.problems.classification import ClassificationProblem
 from lowdim_bench.problems.networks.base import Block
 from lowdim_bench.records import Trial
-from tests.problems.small import BLOBS, make_task, small_images, small_problem
+from tests.problems.small import ARENAS, BLOBS, PIXELS, QUADRATIC, WELL, make_task, small_images, small_problem
 
 TASKS = {
     "mlp": make_task(BLOBS),
@@ -209,6 +209,36 @@ def test_fish_keeps_the_largest_mean_squared_gradients_of_single_examples() -> N
         assert is_top(kept(subspace), fisher)
         # All others stay where they were initialized, not at zero.
         assert torch.equal(subspace.map(subspace.start), PROBLEMS["mlp"].initial(0))
+
+
+@pytest.mark.parametrize("without", [WELL, QUADRATIC], ids=lambda base: base["name"])
+def test_fish_is_refused_where_there_are_no_single_examples(without: dict[str, Any]) -> None:
+    """The square of the full gradient would rank parameters as its size does, which is not their Fisher information."""
+    task = make_task(without)
+    method = MethodChoice(name="fish_mask").build()
+    (item,) = prepare_pack(small_problem(task), task, method, [Trial(k=3, replicate=0, round=0)])
+    assert item.subspace is None
+    assert "squares the gradients of single examples, and this problem has none" in item.failure
+
+
+@pytest.mark.parametrize("squared", [WELL, QUADRATIC, PIXELS, ARENAS], ids=lambda base: base["name"])
+def test_grasp_divides_nothing_by_a_temperature_where_no_softmax_is_smoothed(squared: dict[str, Any]) -> None:
+    """Its scores are w * (Hg) at the weights themselves, as differences of gradients give them, at any temperature."""
+    task = make_task(squared)
+    problem = small_problem(task)
+    weights = problem.initial(0).unsqueeze(0)
+    examples = problems.BatchOrder(problem, [0], 40).examples(0)
+    _, gradient = problem.loss_and_gradient(weights, examples)
+    step = 1e-2 / gradient.norm()
+    ahead, behind = (problem.loss_and_gradient(weights + sign * step * gradient, examples)[1] for sign in (1, -1))
+    scores = (weights * (ahead - behind) / (2 * step))[0]
+    for temperature in (1.0, 200.0):
+        method = MethodChoice(name="grasp_mask", parameters={"examples": 40, "temperature": temperature}).build()
+        (item,) = prepare_pack(problem, task, method, [Trial(k=5, replicate=0, round=0)])
+        assert isinstance(item.subspace, AffineSubspace), item.failure
+        inside = torch.zeros(len(scores), dtype=torch.bool)
+        inside[kept(item.subspace)] = True
+        assert scores[inside].min() >= scores[~inside].max() - 1e-2 * scores.abs().max()
 
 
 def test_error_norms_are_those_of_each_example() -> None:

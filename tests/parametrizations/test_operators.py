@@ -10,18 +10,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import linalg, stats
 
 from lowdim_bench.parametrizations import (
     RANDOM_OPERATORS,
     Coordinates,
     DenseBasis,
+    Fastfood,
     FullSpace,
     Operator,
     SignedHash,
     SubsampledHadamard,
 )
-from lowdim_bench.parametrizations.operators import pack
+from lowdim_bench.parametrizations.operators import fastfood, pack
 from lowdim_bench.seeds import derive
 
 CPU = torch.device("cpu")
@@ -116,13 +117,13 @@ def test_signed_hash_scatters_coordinates_and_signs() -> None:
     assert stats.chisquare(signs.numpy()).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "shared_gaussian"])
-def test_gaussian_columns_are_normal_and_independent(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "variance"), [("gaussian", 1), ("shared_gaussian", 1), ("fastfood", 2)])
+def test_gaussian_columns_are_normal_and_independent(kind: str, variance: int) -> None:
     matrix = explicit(drawn(kind)(40, 2000, 11)) * math.sqrt(2000)
     assert stats.kstest(matrix.ravel(), "norm").pvalue > 1e-3
     cosines = (matrix.T @ matrix / 2000)[~np.eye(40, dtype=bool)]
-    assert cosines.std() == pytest.approx(1 / math.sqrt(2000), rel=0.1)
-    assert np.abs(cosines).max() < 6 / math.sqrt(2000)
+    assert cosines.std() == pytest.approx(math.sqrt(variance / 2000), rel=0.1)
+    assert np.abs(cosines).max() < 6 * math.sqrt(variance / 2000)
 
 
 @given(size=sizes(), seed=SEEDS)
@@ -140,6 +141,36 @@ def test_hadamard_columns_are_orthogonal_where_nothing_is_cut_off(full_dimension
 def test_hadamard_columns_are_nearly_orthogonal_where_something_is() -> None:
     matrix = explicit(SubsampledHadamard(50, 700, 3, CPU))
     assert np.abs(matrix.T @ matrix - np.eye(50)).max() < 6 / math.sqrt(700)
+
+
+@pytest.mark.parametrize(("k", "full_dimension"), [(1, 1), (5, 5), (64, 64), (40, 100), (100, 100), (33, 513)])
+def test_fastfood_is_the_product_of_its_factors_in_float64(k: int, full_dimension: int) -> None:
+    operator = Fastfood(k, full_dimension, 3, CPU)
+    drawn = {name: tensor.double().numpy() for name, tensor in operator.tensors().items()}
+    size = len(drawn["normal"])
+    walsh = linalg.hadamard(size).astype(float)
+    matrix = walsh[:full_dimension] @ np.diag(drawn["normal"]) @ walsh[drawn["order"].astype(int), :k]
+    matrix = matrix @ np.diag(drawn["scale"])
+    rng = np.random.default_rng(0)
+    theta, weights = rng.normal(size=k), rng.normal(size=full_dimension)
+    forward, adjoint = operator.apply(torch.tensor(theta)), operator.apply_adjoint(torch.tensor(weights))
+    assert forward.dtype == adjoint.dtype == torch.float64
+    np.testing.assert_allclose(forward.numpy(), matrix @ theta, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(adjoint.numpy(), matrix.T @ weights, rtol=1e-12, atol=1e-12)
+    assert float(forward @ torch.tensor(weights)) == pytest.approx(float(adjoint @ torch.tensor(theta)), rel=1e-12)
+
+
+def test_fastfood_s_columns_have_unit_norm_in_the_mean_where_each_would_cost_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fastfood, "EXACT", 0)
+    k, full_dimension, size = 300, 600, 1024
+    norms = np.linalg.norm(explicit(Fastfood(k, full_dimension, 3, CPU)), axis=0)
+    deviation = math.sqrt((1 - full_dimension / size) / (2 * full_dimension))
+    assert norms.std() == pytest.approx(deviation, rel=0.25)
+    assert abs(norms.mean() - 1) < 4 * deviation / math.sqrt(k)
+    whole = np.linalg.norm(explicit(Fastfood(64, 64, 3, CPU)), axis=0)  # nothing is cut, and nothing to be corrected
+    np.testing.assert_allclose(whole, 1.0, rtol=1e-5)
 
 
 def distance(inner: np.ndarray, outer: np.ndarray) -> float:

@@ -14,7 +14,7 @@ from lowdim_bench.parametrizations.operators import RANDOM_OPERATORS
 if TYPE_CHECKING:  # at run time these would load the compiler of the kernels, which listing methods does without
     from lowdim_bench.problems import Block, Origin
 
-MATRIX_FREE = ("hadamard", "signed_hash", "sparse_signs")
+MATRIX_FREE = ("hadamard", "signed_hash", "sparse_signs", "fastfood")
 """Operators that work in any precision, as the audit of a map that is not linear asks for."""
 
 
@@ -27,8 +27,8 @@ def layers_of(blocks: Sequence[Block]) -> list[str]:
 class LayerScaledSubspace(FactorMap):
     """SAID: lambda_l P theta' added to the weights of layer l, with k - m numbers theta' and m scales (Aghajanyan et al. 2020).
 
-    P is drawn from the seed, by default a subsampled randomized Hadamard transform, in the place of the Fastfood transform of
-    the source; any other operator without a stored matrix can stand there. Scales begin at one, theta' at zero.
+    P is drawn from the seed: a subsampled randomized Hadamard transform by default; `fastfood` is the transform of the source,
+    and any other operator without a stored matrix can stand there. Scales begin at one, theta' at zero.
     """
 
     kind = "layer_scaled_subspace"

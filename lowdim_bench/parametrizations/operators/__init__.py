@@ -7,13 +7,14 @@ step in theta is a step of the same length in weights. A seeded operator can be 
 from lowdim_bench.parametrizations.operators.base import Operator, PackedOperator, pack, stack
 from lowdim_bench.parametrizations.operators.coordinates import Coordinates, FullSpace
 from lowdim_bench.parametrizations.operators.dense import DenseBasis, SharedGaussian
+from lowdim_bench.parametrizations.operators.fastfood import Fastfood
 from lowdim_bench.parametrizations.operators.hadamard import SubsampledHadamard
 from lowdim_bench.parametrizations.operators.hashing import PackedHash, SignedHash
 from lowdim_bench.parametrizations.operators.layered import LayeredHash
 
 __all__ = [
-    "NESTED_OPERATORS", "RANDOM_OPERATORS", "Coordinates", "DenseBasis", "FullSpace", "LayeredHash", "Operator", "PackedHash",
-    "PackedOperator", "SharedGaussian", "SignedHash", "SubsampledHadamard", "pack", "stack",
+    "NESTED_OPERATORS", "RANDOM_OPERATORS", "Coordinates", "DenseBasis", "Fastfood", "FullSpace", "LayeredHash", "Operator",
+    "PackedHash", "PackedOperator", "SharedGaussian", "SignedHash", "SubsampledHadamard", "pack", "stack",
 ]  # fmt: skip
 
 RANDOM_OPERATORS = {
@@ -23,8 +24,9 @@ RANDOM_OPERATORS = {
     "signed_hash": SignedHash,
     "sparse_signs": SignedHash.sparse_signs,
     "hadamard": SubsampledHadamard,
+    "fastfood": Fastfood,
 }
 """What a random subspace can be drawn with: (k, D, seed, device) -> Operator."""
 
-NESTED_OPERATORS = frozenset({"gaussian", "orthonormal", "shared_gaussian", "hadamard"})
+NESTED_OPERATORS = frozenset({"gaussian", "orthonormal", "shared_gaussian", "hadamard", "fastfood"})
 """Those whose span at k lies, for one seed, in the span at every larger k."""

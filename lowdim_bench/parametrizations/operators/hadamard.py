@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Self, final
@@ -14,12 +15,28 @@ from torch import Tensor
 from lowdim_bench.parametrizations.operators.base import Operator, PackedOperator, moved_by
 
 
+class Transform(Operator):
+    """What is applied by fast transforms, one trial after the other."""
+
+    @abstractmethod
+    def apply(self, theta: Tensor) -> Tensor:
+        """A theta: (k,) to (D,)."""
+
+    @abstractmethod
+    def apply_adjoint(self, weights: Tensor) -> Tensor:
+        """A' w: (D,) to (k,)."""
+
+    @classmethod
+    def pack(cls, operators: Sequence[Self]) -> PackedOperator:
+        return _PackedTransforms(operators, max(operator.k for operator in operators))
+
+
 @final
-class SubsampledHadamard(Operator):
+class SubsampledHadamard(Transform):
     """A subsampled randomized Hadamard transform: k columns of H, signs and order of its rows random. O(D log D) time.
 
     Entries are +-1/sqrt(D), so columns have unit norm exactly; before the cut from the next power of two to D they are
-    orthogonal, after it nearly so (Tropp 2011; Le et al. 2013 use it inside Fastfood).
+    orthogonal, after it nearly so (Tropp 2011). `Fastfood` has two such transforms, with Gaussian factors between them.
     """
 
     kind = "hadamard"
@@ -37,25 +54,19 @@ class SubsampledHadamard(Operator):
     def tensors(self) -> dict[str, Tensor]:
         return {"row": self._row, "column": self._column, "sign": self._sign}
 
-    @classmethod
-    def pack(cls, operators: Sequence[Self]) -> PackedOperator:
-        return _PackedHadamard(operators, max(operator.k for operator in operators))
-
     def apply(self, theta: Tensor) -> Tensor:
-        """A theta: (k,) to (D,)."""
         spread = theta.new_zeros(self._size)
         spread[self._column] = theta
-        return _walsh_hadamard(spread)[self._row] * self._sign
+        return walsh_hadamard(spread)[self._row] * self._sign
 
     def apply_adjoint(self, weights: Tensor) -> Tensor:
-        """A' w: (D,) to (k,)."""
         spread = weights.new_zeros(self._size)
         spread[self._row] = weights * self._sign
-        return _walsh_hadamard(spread)[self._column]
+        return walsh_hadamard(spread)[self._column]
 
 
-class _PackedHadamard(PackedOperator):
-    def __init__(self, operators: Sequence[SubsampledHadamard], width: int) -> None:
+class _PackedTransforms(PackedOperator):
+    def __init__(self, operators: Sequence[Transform], width: int) -> None:
         self._operators, self._width = list(operators), width
 
     def forward(self, theta: Tensor, offset: Tensor | None = None, out: Tensor | None = None) -> Tensor:
@@ -73,17 +84,18 @@ class _PackedHadamard(PackedOperator):
         return type(self)([self._operators[int(row)] for row in rows], self._width)
 
 
-def _walsh_hadamard(values: Tensor) -> Tensor:
-    """The unnormalized Walsh-Hadamard transform of (n,), n a power of two: a product with a small matrix along each axis."""
-    size, shape = values.numel(), []
+def walsh_hadamard(values: Tensor) -> Tensor:
+    """The unnormalized Walsh-Hadamard transform of each row (..., n), n a power of two: n is cut into axes of up to 64, along
+    each of which it is a product with a small matrix."""
+    (*rows, size), shape = values.shape, []
     while size > 1:
         shape.append(min(64, size))
         size //= shape[-1]
-    result = values.reshape(shape or [1])
-    for axis, length in enumerate(shape):
+    result = values.reshape(*rows, *(shape or [1]))
+    for axis, length in enumerate(shape, start=len(rows)):
         matrix = _hadamard_matrix(length, values.dtype, values.device)
         result = (result.movedim(axis, -1) @ matrix).movedim(-1, axis)
-    return result.reshape(-1)
+    return result.reshape(values.shape)
 
 
 @lru_cache(maxsize=32)
