@@ -17,10 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import altair as alt
+
 from benchmarks import engine_pack
 from benchmarks.contest import Contest
 from benchmarks.loops import LOOPS, build_loop
 from benchmarks.throughput import loop_rate
+from lowdim_bench.figures import style
 from lowdim_bench.methods import MethodChoice, parse_choice
 from lowdim_bench.settings import Settings
 from lowdim_bench.specs import Task
@@ -114,21 +117,22 @@ def _scaled(measure: Callable[[int], float], factor: float) -> Callable[[int], f
 
 def draw(points: Sequence[Point], title: str, path: Path) -> None:
     """The figure: a panel each, logarithmic axes, bands from the fastest to the slowest round."""
-    from matplotlib.figure import Figure
+    rows = [asdict(point) for point in points]
+    panels = alt.hconcat(*(_panel([row for row in rows if row["panel"] == panel], panel) for panel in PANELS))
+    path.write_bytes(style.render(style.finished(panels, title), path.suffix.removeprefix(".")))
 
-    figure = Figure(figsize=(13, 4), layout="constrained")
-    figure.suptitle(title)
-    names = sorted({point.loop for point in points})
-    for axes, (panel, (x_label, y_label)) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
-        for color, name in enumerate(names):
-            curve = sorted((p for p in points if p.panel == panel and p.loop == name), key=lambda point: point.x)
-            xs = [point.x for point in curve]
-            axes.plot(xs, [point.median for point in curve], marker="o", color=f"C{color}", label=name)
-            axes.fill_between(xs, [p.low for p in curve], [p.high for p in curve], color=f"C{color}", alpha=0.2)
-        axes.set(xscale="log", yscale="log", xlabel=x_label, ylabel=y_label)
-        axes.grid(visible=True, which="both", alpha=0.2)
-    figure.axes[0].legend()
-    figure.savefig(path, dpi=150)
+
+def _panel(rows: style.Rows, panel: str) -> style.Figure:
+    x_title, y_title = PANELS[panel]
+    xs = [row["x"] for row in rows]
+    lowest, highest = min(row["low"] for row in rows), max(row["high"] for row in rows)
+    base = alt.Chart(style.values(rows)).encode(
+        x=style.log_x("x", x_title, min(xs), max(xs)),
+        color=alt.Color("loop:N", title=None, scale=alt.Scale(range=style.PALETTE)),
+    )
+    band = base.mark_area(opacity=0.2).encode(y=style.log_y("low", y_title, lowest, highest), y2="high:Q")
+    line = base.mark_line(point=True).encode(y=style.log_y("median", y_title, lowest, highest))
+    return band + line
 
 
 def measure_all(options: argparse.Namespace, contest: Contest, root: Path) -> Iterator[Point]:
@@ -156,10 +160,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--against", nargs="*", choices=LOOPS, default=list(LOOPS))
     parser.add_argument("--method", "-m", default="random_subspace")
-    parser.add_argument("--figure", type=Path, default=Path("cost.png"))
+    parser.add_argument("--figure", type=Path, default=Path("cost.png"), help="a file that ends in .png or .svg")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
+    if options.figure.suffix not in {".png", ".svg"}:
+        parser.error(f"--figure must end in .png or .svg; got {str(options.figure)!r}")
     use_one_thread()
     root = Settings.resolve(data_root=options.data_root).data_root
     contest = Contest.load(options.task, root)
