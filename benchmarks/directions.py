@@ -2,10 +2,11 @@
 
     python -m benchmarks.directions --seeds 24
 
-All on digits-mlp (D = 2,410) without its futility rule, every trial to its last step. Each line is a method at one k: the mean
-of the last train loss over seeds, and the share of seeds that ever had a loss of at most `--level` at a scheduled evaluation.
-Each comparison is of two methods on the same seeds (the same initial weights and batches): the mean difference of the last
-loss, its interval by Student's t, and in how many of the seeds the first was lower. Intervals are 95 %.
+On digits-mlp (D = 2,410) without its futility rule, unless told otherwise, every trial to its last step. Each line is a method
+at one k: the mean of the last train loss and of the test accuracy over seeds, and the share of seeds that ever had a loss of at
+most `--level` at a scheduled evaluation. Each comparison is of two methods on the same seeds (the same initial weights and
+batches): the mean difference of the last loss and of the test accuracy, their intervals by Student's t, and in how many of the
+seeds the first's loss was lower. Intervals are 95 %.
 
 Sections: `init` prunes before training, at k = 48 (density 0.02 of all parameters); `init_weights` the same with all 42 biases
 spared, as the papers do, at k = 89 (density 0.02 of the weights); `tickets` compares lottery tickets with their controls;
@@ -13,7 +14,9 @@ spared, as the papers do, at k = 89 (density 0.02 of the weights); `tickets` com
 and to k = 258 (density 0.107, as ten rounds of the paper leave), or `--label-noise` with a share of the labels drawn at random;
 `rates` compares fixed pruning rates with the one that the landscape allows, with the gradients that they cost; `bases` compares
 new random directions at every step with as many that stay the same, both under plain gradient descent at the best of three
-learning rates. These two have not the same degrees of freedom: new directions reach all D.
+learning rates. These two have not the same degrees of freedom: new directions reach all D. `unstable_diet` is about diets
+where rewinding matters: five hidden layers of 32 units (D = 29,674) on 10,000 images of MNIST, at densities of 0.107 and 0.028
+(ten and sixteen rounds); of it, as in the paper, the test accuracy is compared.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from lowdim_bench import problems
-from lowdim_bench.claims.tasks import with_targets
+from lowdim_bench.claims.tasks import NOWHERE, with_targets
 from lowdim_bench.claims.trainings import last_loss, run_trials
 from lowdim_bench.claims.verdicts import mean_interval
 from lowdim_bench.futility import proportion_interval
@@ -62,15 +65,72 @@ DIETS = (
     "imp",
     "imp,rewind_step=50",
 )
+UNSTABLE_DIETS = (
+    *(f"data_diet_imp,pretrain_steps=100,score_steps=200,size=1024,subset={one}" for one in ("easy", "random", "hard")),
+    "imp",
+    "imp,rewind_step=100",
+)
 RATES = ("imp", "imp,rate=0.5", "imp,rate=0.8", "landscape_imp", "landscape_imp,slack=1.0", "one_shot_magnitude")
 BASES = ("random_bases,directions={k}", "random_subspace")
-SECTIONS: dict[str, tuple[tuple[str, ...], tuple[int, ...], tuple[tuple[str, str], ...]]] = {
-    "init": (
+PLAIN_DESCENT: dict[str, Any] = {
+    "optimizer": {"kind": "sgd"},
+    "learning_rate": {"value": 10.0, "multipliers": [0.3, 1.0, 3.0]},
+}
+"""Of the section `bases`. A gradient's projection onto k of D directions is about k / D times as long."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What is compared."""
+
+    methods: tuple[str, ...]
+    ks: tuple[int, ...]
+    pairs: tuple[tuple[str, str], ...]
+    """Of each the first is expected to have the lower loss, or with `of_accuracy` the higher test accuracy."""
+    task: Callable[[], Task]
+    of_accuracy: bool = False
+    """Whether the published statement is about test accuracy."""
+
+
+def task_without_end(training: Mapping[str, Any] | None = None) -> Task:
+    """digits-mlp with a target that no run reaches, and without futility: all runs are as long. `training`: other parts of its
+    recipe."""
+    return with_targets(load_task("digits-mlp"), **(training or {}))
+
+
+def unstable_images() -> Task:
+    """MNIST with a network and rate where it matters which weights a ticket is rewound to: few images and steps, for a core's
+    minutes."""
+    recipe: dict[str, Any] = {
+        "optimizer": {"kind": "adam"},
+        "learning_rate": {"value": 0.03, "schedule": "cosine"},
+        "batch_size": 128,
+        "steps": 800,
+    }
+    data = {
+        "name": "unstable-images",
+        "problem": {
+            "kind": "classification",
+            "data": {"kind": "torchvision", "dataset": "MNIST", "train_examples": 10_000},
+            "network": {"kind": "mlp", "hidden": [32] * 5},
+        },
+        "training": recipe | {"evaluate_every": 400},
+        "full_training": recipe,
+        "targets": NOWHERE,
+        "threshold": {"k_max": 4096},
+        "preparation": {"gradient_evaluations": 40_000},
+    }
+    return Task.from_data(data, "unstable-images")
+
+
+SECTIONS = {
+    "init": Section(
         INIT,
         (48,),
         (*pairwise(INIT), ("synflow_mask", "snip_mask"), ("grasp_mask", "random_mask"), ("snip_mask", "random_mask")),
+        task_without_end,
     ),
-    "init_weights": (
+    "init_weights": Section(
         INIT_WEIGHTS,
         (89,),
         (
@@ -79,9 +139,12 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[int, ...], tuple[tuple[str, str
             (INIT_WEIGHTS[1], INIT_WEIGHTS[-1]),
             (INIT_WEIGHTS[2], INIT_WEIGHTS[-1]),
         ),
+        task_without_end,
     ),
-    "tickets": (TICKETS, (48, 96), (*pairwise(TICKETS), ("imp", "random_mask"), (TICKETS[1], "random_mask"))),
-    "diet": (
+    "tickets": Section(
+        TICKETS, (48, 96), (*pairwise(TICKETS), ("imp", "random_mask"), (TICKETS[1], "random_mask")), task_without_end
+    ),
+    "diet": Section(
         DIETS,
         (48, 258),
         (
@@ -91,20 +154,30 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[int, ...], tuple[tuple[str, str
             (DIETS[3], "imp"),
             ("imp,rewind_step=50", "imp"),
         ),
+        task_without_end,
     ),
-    "rates": (
+    "rates": Section(
         RATES,
         (48,),
         (("landscape_imp", "one_shot_magnitude"), ("imp", "landscape_imp"), ("imp", "imp,rate=0.5")),
+        task_without_end,
     ),
-    "bases": (BASES, (16, 64, 250), (BASES,)),
+    "bases": Section(BASES, (16, 64, 250), (BASES,), lambda: task_without_end(PLAIN_DESCENT)),
+    "unstable_diet": Section(
+        UNSTABLE_DIETS,
+        (3175, 831),
+        (
+            (UNSTABLE_DIETS[0], UNSTABLE_DIETS[2]),
+            (UNSTABLE_DIETS[1], UNSTABLE_DIETS[2]),
+            (UNSTABLE_DIETS[0], UNSTABLE_DIETS[1]),
+            (UNSTABLE_DIETS[0], "imp"),
+            (UNSTABLE_DIETS[2], "imp"),
+            ("imp,rewind_step=100", "imp"),
+        ),
+        unstable_images,
+        of_accuracy=True,
+    ),
 }
-"""Methods, k, and pairs of which the first is expected to have the lower loss."""
-PLAIN_DESCENT: dict[str, Any] = {
-    "optimizer": {"kind": "sgd"},
-    "learning_rate": {"value": 10.0, "multipliers": [0.3, 1.0, 3.0]},
-}
-"""Of the section `bases`. A gradient's projection onto k of D directions is about k / D times as long."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +190,10 @@ class Line:
     loss: float
     loss_low: float
     loss_high: float
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    """Of the test set."""
     successes: int
     success_low: float
     success_high: float
@@ -128,7 +205,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The last loss of one method less that of another, on the same seeds."""
+    """The last loss and the test accuracy of one method less those of another, on the same seeds."""
 
     one: str
     other: str
@@ -139,14 +216,11 @@ class Comparison:
     high: float
     lower: int
     """Seeds on which the first one's loss was lower."""
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
     holds: bool
-    """Whether the whole interval lies below zero."""
-
-
-def task_without_end(training: Mapping[str, Any] | None = None) -> Task:
-    """digits-mlp with a target that no run reaches, and without futility: all runs are as long. `training`: other parts of its
-    recipe."""
-    return with_targets(load_task("digits-mlp"), **(training or {}))
+    """Whether the whole interval of the loss lies below zero, or that of the accuracy above where that is asked."""
 
 
 def with_noise(arrays: Mapping[str, np.ndarray], share: float) -> dict[str, np.ndarray]:
@@ -172,9 +246,15 @@ def losses(results: Sequence[TrialResult]) -> np.ndarray:
     return np.array([last_loss(result) for result in results])
 
 
+def accuracies(results: Sequence[TrialResult]) -> np.ndarray:
+    """The test accuracy of each; that of guessing among ten classes where a run diverged."""
+    return np.array([0.1 if result.test_accuracy is None else result.test_accuracy for result in results])
+
+
 def line(method: str, k: int, results: Sequence[TrialResult], level: float) -> Line:
     """The line of a method at one k."""
     mean, low, high = mean_interval(losses(results))
+    accuracy, accuracy_low, accuracy_high = mean_interval(accuracies(results))
     reached = sum(any((point.train_loss or math.inf) <= level for point in result.curve) for result in results)
     share_low, share_high = proportion_interval(reached, len(results))
     return Line(
@@ -184,6 +264,9 @@ def line(method: str, k: int, results: Sequence[TrialResult], level: float) -> L
         loss=mean,
         loss_low=low,
         loss_high=high,
+        accuracy=accuracy,
+        accuracy_low=accuracy_low,
+        accuracy_high=accuracy_high,
         successes=reached,
         success_low=share_low,
         success_high=share_high,
@@ -195,11 +278,33 @@ def line(method: str, k: int, results: Sequence[TrialResult], level: float) -> L
     )
 
 
-def comparison(one: str, other: str, k: int, first: Sequence[TrialResult], second: Sequence[TrialResult]) -> Comparison:
+def comparison(
+    one: str,
+    other: str,
+    k: int,
+    first: Sequence[TrialResult],
+    second: Sequence[TrialResult],
+    *,
+    of_accuracy: bool = False,
+) -> Comparison:
     """Two methods on the same seeds."""
     differences = losses(first) - losses(second)
     mean, low, high = mean_interval(differences)
-    return Comparison(one, other, k, len(first), mean, low, high, int((differences < 0).sum()), high < 0)
+    gained, least, most = mean_interval(accuracies(first) - accuracies(second))
+    return Comparison(
+        one=one,
+        other=other,
+        k=k,
+        seeds=len(first),
+        difference=mean,
+        low=low,
+        high=high,
+        lower=int((differences < 0).sum()),
+        accuracy=gained,
+        accuracy_low=least,
+        accuracy_high=most,
+        holds=least > 0 if of_accuracy else high < 0,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -221,16 +326,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--label-noise is {asked.label_noise}; it is a share, from 0 to 1")
     use_one_thread()
     for name in asked.sections or SECTIONS:
-        task = task_without_end(PLAIN_DESCENT if name == "bases" else None)
+        section = SECTIONS[name]
+        task = section.task()
         arrays = problems.load_arrays(task, asked.data_root or Settings.resolve().data_root)
         problem = problems.build(task, with_noise(arrays, asked.label_noise))
-        names, ks, pairs_of = SECTIONS[name]
-        for k in ks:
-            methods = [method.format(k=k) for method in names]
-            pairs = [(one.format(k=k), other.format(k=k)) for one, other in pairs_of]
+        for k in section.ks:
+            methods = [method.format(k=k) for method in section.methods]
+            pairs = [(one.format(k=k), other.format(k=k)) for one, other in section.pairs]
             results = {method: measure(problem, task, method, k, asked.seeds, asked.first_seed) for method in methods}
             lines = [line(method, k, results[method], asked.level) for method in methods]
-            found = [comparison(one, other, k, results[one], results[other]) for one, other in pairs]
+            found = [
+                comparison(one, other, k, results[one], results[other], of_accuracy=section.of_accuracy)
+                for one, other in pairs
+            ]
             _show(name, lines, found, asked.level, as_json=asked.json)
 
 
@@ -243,14 +351,16 @@ def _show(name: str, lines: Sequence[Line], found: Sequence[Comparison], level: 
     out.write(f"{name}, k = {lines[0].k}, n = {lines[0].seeds} seeds\n")
     for one in lines:
         out.write(
-            f"  {one.method:62s} loss {one.loss:.3f} ({one.loss_low:.3f}..{one.loss_high:.3f})  <= {level:g}: "
+            f"  {one.method:62s} loss {one.loss:.3f} ({one.loss_low:.3f}..{one.loss_high:.3f})  "
+            f"accuracy {one.accuracy:.3f} ({one.accuracy_low:.3f}..{one.accuracy_high:.3f})  <= {level:g}: "
             f"{one.successes}/{one.seeds} ({one.success_low:.2f}..{one.success_high:.2f})  {one.side_bits:,.0f} bits  "
             f"{one.gradients:,.0f} gradients\n"
         )
     for one in found:
         out.write(
             f"  {'holds' if one.holds else 'open ':5s} {one.one} < {one.other}: {one.difference:+.3f} "
-            f"({one.low:+.3f}..{one.high:+.3f}), lower in {one.lower}/{one.seeds}\n"
+            f"({one.low:+.3f}..{one.high:+.3f}), lower in {one.lower}/{one.seeds}; accuracy {one.accuracy:+.3f} "
+            f"({one.accuracy_low:+.3f}..{one.accuracy_high:+.3f})\n"
         )
     out.flush()
 

@@ -11,22 +11,24 @@ import pytest
 from scipy import stats
 
 from benchmarks import directions
+from benchmarks.directions import Section
 from lowdim_bench import problems
 from lowdim_bench.records import CurvePoint, Trial, TrialResult
 
 SEEDS = 16
 
 
-def results(last: Sequence[float | None]) -> list[TrialResult]:
-    """Made-up results whose curves end in these losses."""
+def results(last: Sequence[float | None], accuracies: Sequence[float | None] | None = None) -> list[TrialResult]:
+    """Made-up results whose curves end in these losses, with these test accuracies."""
     return [
         TrialResult(
             trial=Trial(k=3, replicate=seed, round=0),
             status="trained",
             curve=(CurvePoint(step=1, train_loss=2.0), CurvePoint(step=2, train_loss=loss)),
+            test_accuracy=accuracy,
             seconds=0.0,
         )
-        for seed, loss in enumerate(last)
+        for seed, (loss, accuracy) in enumerate(zip(last, accuracies or [0.5] * len(last), strict=True))
     ]
 
 
@@ -39,6 +41,17 @@ def test_a_comparison_is_a_paired_t_interval() -> None:
     assert not found.holds
     assert directions.comparison("one", "other", 3, results(first), results([2.0, 2.3, 2.1, 2.6])).holds
     assert directions.losses(results([None]))[0] == pytest.approx(np.log(10))
+
+
+def test_where_the_statement_is_about_accuracy_that_decides() -> None:
+    first, second = results([0.5, 0.9, 0.4], [0.9, 0.8, 0.85]), results([0.4, 0.8, 0.3], [0.7, 0.6, 0.66])
+    found = directions.comparison("one", "other", 3, first, second, of_accuracy=True)
+    expected = stats.ttest_rel([0.9, 0.8, 0.85], [0.7, 0.6, 0.66]).confidence_interval()
+    assert (found.accuracy_low, found.accuracy_high) == pytest.approx((expected.low, expected.high))
+    assert found.holds
+    assert not directions.comparison("one", "other", 3, first, second).holds
+    assert not directions.comparison("other", "one", 3, second, first, of_accuracy=True).holds
+    assert directions.accuracies(results([1.0], [None])).tolist() == [0.1]
 
 
 def test_a_line_counts_who_ever_reached_the_level() -> None:
@@ -62,7 +75,9 @@ def test_the_command_prints_every_method_and_pair(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     methods = ("snip_mask", "random_mask")
-    monkeypatch.setattr(directions, "SECTIONS", {"few": (methods, (48,), (methods,))})
+    monkeypatch.setattr(
+        directions, "SECTIONS", {"few": Section(methods, (48,), (methods,), directions.task_without_end)}
+    )
     directions.main(["few", "--seeds", "2", "--json", "--data-root", str(tmp_path)])
     told = json.loads(capsys.readouterr().out)
     assert [one["method"] for one in told["lines"]] == list(methods)
@@ -100,6 +115,18 @@ def test_published_directions_hold_on_the_digits(tmp_path: Path) -> None:
         for one, other in of_k:
             comparison = directions.comparison(one, other, k, found[one], found[other])
             assert comparison.holds, comparison
+
+
+@pytest.mark.slow
+@pytest.mark.needs_data
+@pytest.mark.timeout(600)
+def test_hard_examples_with_wrong_labels_pretrain_a_worse_point_to_rewind_to_than_easy_ones(data_root: Path) -> None:
+    """Paul et al. 2022 (arXiv 2206.01278), on a network where that point matters; few rounds, for time."""
+    task = directions.unstable_images()
+    problem = problems.build(task, directions.with_noise(problems.load_arrays(task, data_root), 0.1))
+    diet = "data_diet_imp,pretrain_steps=100,score_steps=200,size=1024,rate=0.7,subset="
+    easy, hard = (directions.measure(problem, task, diet + one, 831, 16) for one in ("easy", "hard"))
+    assert directions.comparison("easy", "hard", 831, easy, hard, of_accuracy=True).holds
 
 
 @pytest.mark.slow

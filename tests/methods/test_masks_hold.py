@@ -20,6 +20,7 @@ from lowdim_bench.problems import Ledger, MeteredProblem, Problem
 from lowdim_bench.records import Trial
 from lowdim_bench.specs import Recipe
 from tests.methods.subjects import PROBLEMS, TASKS, tasks_of
+from tests.problems.small import OPTIMIZERS
 
 QUICK: dict[str, dict[str, Any]] = {
     "burn_in_subspace": {"burn_in_steps": 2},
@@ -58,13 +59,6 @@ CHOSEN = {"edge_popup"}
 MOVING = {"rigl_in_loop", "set_in_loop"}
 BESIDE = {"lora", "nola", "vera"}
 """These add to weight matrices, and leave biases as they were initialized."""
-OPTIMIZERS = [
-    {"kind": "adam"},
-    {"kind": "sgd", "momentum": 0.9},
-    {"kind": "sgd", "momentum": 0.9, "nesterov": True},
-    {"kind": "sgd", "momentum": 0.9, "weight_decay": 0.1},
-    {"kind": "adam", "weight_decay": 0.1},
-]
 
 
 @cache

@@ -26,20 +26,13 @@ from lowdim_bench.records import Estimate, Spending, Trial, TrialResult, price
 from lowdim_bench.specs import Recipe
 from lowdim_bench.trial import run_pack
 from lowdim_bench.verification.evidence import examine
-from tests.problems.small import BLOBS, RECIPE, make_task, small_problem
+from tests.problems.small import BLOBS, OPTIMIZERS, RECIPE, make_task, small_problem
 
 DRAW = "erdos_renyi_kernel"
 TASK = make_task(BLOBS, {"training": {"steps": 40}, "targets": [{"metric": "train_loss", "at_most": 0.9}]})
 PROBLEM = small_problem(TASK)
 D = PROBLEM.full_dimension
 SPANS = [(block.start, block.stop) for block in PROBLEM.blocks]
-OPTIMIZERS = [
-    {"kind": "adam"},
-    {"kind": "sgd", "momentum": 0.9},
-    {"kind": "sgd", "momentum": 0.9, "nesterov": True},
-    {"kind": "sgd", "momentum": 0.9, "weight_decay": 0.1},
-    {"kind": "adam", "weight_decay": 0.1},
-]
 Growth = Literal["random", "gradient"]
 
 

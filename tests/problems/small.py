@@ -32,6 +32,14 @@ BLOBS: dict[str, Any] = {
     "preparation": {"gradient_evaluations": 1000},
 }
 """6 features, 5 hidden units, 3 classes: D = 53. Its arrays are those of `blobs`, not the digits it names."""
+OPTIMIZERS = [
+    {"kind": "adam"},
+    {"kind": "sgd", "momentum": 0.9},
+    {"kind": "sgd", "momentum": 0.9, "nesterov": True},
+    {"kind": "sgd", "momentum": 0.9, "weight_decay": 0.1},
+    {"kind": "adam", "weight_decay": 0.1},
+]
+"""Whatever carries weights on after their gradient has stopped: momentum, moments and decay."""
 FULL_RECIPE: dict[str, Any] = {
     "optimizer": {"kind": "adam"},
     "learning_rate": {"value": 0.1},
