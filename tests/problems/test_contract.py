@@ -66,12 +66,13 @@ each_task = pytest.mark.parametrize("name", task_names(), scope="module")
 
 
 @each_task
-def test_its_blocks_are_the_parameters_one_after_the_other(name: str) -> None:
+def test_its_blocks_are_the_parameters_one_after_the_other_as_many_as_it_says(name: str) -> None:
     one = shipped(name)
     blocks = one.problem.blocks
     assert blocks[0].start == 0
     assert all(before.stop == after.start for before, after in pairwise(blocks))
     assert blocks[-1].stop == one.problem.full_dimension
+    assert f"D = {one.problem.full_dimension:,}" in one.task.description
     assert len({block.name for block in blocks}) == len(blocks)
     assert 1 <= one.task.threshold.k_min < one.task.threshold.k_max <= one.problem.full_dimension
 

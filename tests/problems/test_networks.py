@@ -14,11 +14,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from lowdim_bench import problems
 from lowdim_bench.errors import UserError
 from lowdim_bench.problems.networks import PackedNetwork, build_network
-from lowdim_bench.specs import load_task, task_names
-from lowdim_bench.specs.problem import Classification, ConvNetwork, MlpNetwork, Network, ResNetwork
+from lowdim_bench.specs.problem import ConvNetwork, MlpNetwork, Network, ResNetwork
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 
@@ -60,21 +58,6 @@ def test_networks_have_as_many_parameters_as_the_papers_say(
     assert built.blocks[0].start == 0
     assert all(before.stop == after.start for before, after in zip(built.blocks, built.blocks[1:], strict=False))
     assert len({block.name for block in built.blocks}) == len(built.blocks)
-
-
-IMAGES = {"MNIST": MNIST, "FashionMNIST": MNIST, "CIFAR10": CIFAR, "CIFAR100": CIFAR}
-
-
-@pytest.mark.parametrize("name", task_names())
-def test_shipped_tasks_say_their_full_dimension_and_search_within_it(name: str) -> None:
-    task = load_task(name)
-    if isinstance(task.problem, Classification):
-        shape = IMAGES[task.problem.data.dataset] if task.problem.data.kind == "torchvision" else (1, 8, 8)
-        dimension = build_network(task.problem.network, shape, 10).full_dimension
-    else:
-        dimension = problems.layout(task, {})[-1].stop
-    assert f"D = {dimension:,}" in task.description
-    assert task.threshold.k_max <= dimension
 
 
 class Residual(nn.Module):
