@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import platform
 import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -23,6 +25,7 @@ import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from lowdim_bench import __version__
@@ -203,10 +206,12 @@ def recipes(
     return operator, offset, start, {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
 
+_CHOOSES_KERNELS = re.compile(r"(OPENBLAS|MKL|ONEDNN|DNNL|BLIS|ATEN)_(?!.*(NUM_THREADS|VERBOSE)).*")
+
+
 @lru_cache
 def environment(device: torch.device) -> Environment:
     """The environment of this process, for computations on a device."""
-    blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
     return Environment(
         lowdim_bench=__version__,
         torch=torch.__version__,
@@ -215,8 +220,18 @@ def environment(device: torch.device) -> Environment:
         python=platform.python_version(),
         device="cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
         cpu=f"{_cpu_model()} ({torch.backends.cpu.get_cpu_capability()})",
-        blas=blas[1] if blas else "unknown",
+        blas=_blas(),
     )
+
+
+def _blas() -> str:
+    """torch's library, the processor that NumPy's and SciPy's takes this one for, and what was set to have them choose
+    otherwise: other kernels add up in another order."""
+    import_module("scipy.linalg.cython_blas")  # as the compiled kernels do: in every process it is one of the libraries
+    of_torch = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    others = {f"{one['internal_api']} {one['architecture']}" for one in threadpool_info() if "architecture" in one}
+    chosen = {f"{name}={value}" for name, value in os.environ.items() if _CHOOSES_KERNELS.fullmatch(name)}
+    return ", ".join([of_torch[1] if of_torch else "unknown", *sorted(others), *sorted(chosen)])
 
 
 def _cpu_model() -> str:

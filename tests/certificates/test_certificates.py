@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -251,6 +254,21 @@ def test_a_spoilt_certificate_is_refused_or_read(data: st.DataObject) -> None:
         Certificate.from_bytes(bytes(content)).subspace(PROBLEM)
     except CertificateError:
         return
+
+
+def test_kernels_that_a_variable_chose_are_another_environment() -> None:
+    """With OPENBLAS_CORETYPE set the last bits of losses are others, and an honest run is not to be accused of that."""
+    told = (
+        "import torch; from lowdim_bench.certificates import environment; print(environment(torch.device('cpu')).blas)"
+    )
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
+    blas = {
+        subprocess.run(
+            [sys.executable, "-c", told], env=plain | more, capture_output=True, text=True, check=True
+        ).stdout
+        for more in ({}, {"OPENBLAS_CORETYPE": "Prescott"}, {"OPENBLAS_L2_SIZE": "256"}, {"OPENBLAS_NUM_THREADS": "1"})
+    }
+    assert len(blas) == 3
 
 
 def test_losses_agree_to_the_bit_in_one_environment_and_closely_in_another() -> None:
