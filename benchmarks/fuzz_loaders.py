@@ -224,7 +224,8 @@ def _well():  # noqa: ANN202 - Task is imported late
 def _certificates() -> tuple[bytes, ...]:
     import torch
 
-    from lowdim_bench.certificates import Certificate, Claim, environment
+    from lowdim_bench.certificates import Certificate, Claim
+    from lowdim_bench.environment import environment
 
     base = {
         "task_digest": "0" * 16, "method_digest": "1" * 16, "code_digest": None,

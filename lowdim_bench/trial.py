@@ -13,6 +13,7 @@ from torch import Tensor
 from lowdim_bench import audit, certificates, futility, isolation
 from lowdim_bench.certificates import Certificate, Claim
 from lowdim_bench.engine import Span, train
+from lowdim_bench.environment import environment
 from lowdim_bench.errors import AuditFailure, CertificateError, MethodFailure
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.parametrizations import Coordinates, FullSpace, Pack, Parametrization, Standing
@@ -321,7 +322,7 @@ def _certify(
             outcomes=result.outcomes,
             audit=result.audit,
             preparation=result.preparation,
-            environment=certificates.environment(problem.device),
+            environment=environment(problem.device),
         )
         content = Certificate(claim, tensors).to_bytes()
     except CertificateError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
-from lowdim_bench.certificates import Environment
+from lowdim_bench.environment import Environment
 from lowdim_bench.records import Count, TrialResult
 from lowdim_bench.specs import Spec, canonical_json, digest_of
 from lowdim_bench.tracking import keys

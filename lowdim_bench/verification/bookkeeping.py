@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 from pydantic import ValidationError
 
 from lowdim_bench.bench import conclude
-from lowdim_bench.certificates import agree
+from lowdim_bench.environment import agree
 from lowdim_bench.errors import UserError
 from lowdim_bench.methods import METHODS, MethodChoice
 from lowdim_bench.planner import plan_round

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from lowdim_bench import audit
-from lowdim_bench.certificates import Certificate, agree, environment, is_exact
+from lowdim_bench.certificates import Certificate
+from lowdim_bench.environment import agree, environment, is_exact
 from lowdim_bench.errors import AuditFailure, CertificateError
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.parametrizations import Parametrization, SharedGaussian

@@ -16,7 +16,8 @@ import torch
 
 from lowdim_bench import problems
 from lowdim_bench.bench import searched_range
-from lowdim_bench.certificates import TOLERANCE, Certificate, environment
+from lowdim_bench.certificates import Certificate
+from lowdim_bench.environment import TOLERANCE, environment
 from lowdim_bench.errors import UserError
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.parametrizations import AffineSubspace, SignedHash

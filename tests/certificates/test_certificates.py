@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowdim_bench import audit, certificates
-from lowdim_bench.certificates import Certificate, agree, environment, is_exact, name_of, recipes
+from lowdim_bench.certificates import Certificate, name_of, recipes
+from lowdim_bench.environment import agree, environment, is_exact
 from lowdim_bench.errors import CertificateError
 from lowdim_bench.methods import MethodChoice
 from lowdim_bench.parametrizations import (
@@ -259,7 +260,7 @@ def test_a_spoilt_certificate_is_refused_or_read(data: st.DataObject) -> None:
 def test_kernels_that_a_variable_chose_are_another_environment() -> None:
     """With OPENBLAS_CORETYPE set the last bits of losses are others, and an honest run is not to be accused of that."""
     told = (
-        "import torch; from lowdim_bench.certificates import environment; print(environment(torch.device('cpu')).blas)"
+        "import torch; from lowdim_bench.environment import environment; print(environment(torch.device('cpu')).blas)"
     )
     plain = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
     blas = {
