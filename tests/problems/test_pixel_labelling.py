@@ -23,6 +23,7 @@ from lowdim_bench.problems.pixel_data import edge_connected_pixels, path_lengths
 from lowdim_bench.problems.pixel_labelling import PixelProblem
 from lowdim_bench.specs import load_task
 from lowdim_bench.specs.pixels import EdgeConnectedPixels, PixelFeedForward, PixelLabelling, PixelRecurrent
+from tests.problems.pixels import check_losses_and_gradients, check_rows_do_not_mix, pixel_problem
 from tests.problems.small import PIXELS, make_task
 
 
@@ -64,10 +65,7 @@ SMALL = {
 
 def small(network: PixelFeedForward | PixelRecurrent, **problem: Any) -> PixelProblem:
     changes = {"problem": {"network": network.model_dump(mode="json"), **problem}}
-    task = make_task(PIXELS, changes)
-    built = problems.build(task, problems.load_arrays(task, Path()))
-    assert isinstance(built, PixelProblem)
-    return built
+    return pixel_problem(make_task(PIXELS, changes))
 
 
 # Data.
@@ -190,22 +188,7 @@ def reference(one: PixelProblem, weights: Tensor, images: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("network", SMALL.values(), ids=SMALL)
 def test_losses_and_gradients_are_those_of_a_plain_float64_network(network: Any) -> None:
-    one = small(network)
-    arrays = problems.load_arrays(one.task, Path())
-    images = torch.from_numpy(arrays["x_train"]).double() * 2 - 1
-    labels = torch.from_numpy(arrays["y_train"] > 0).double() * 2 - 1
-    weights = torch.stack([one.initial(0), one.initial(1)])
-    examples = torch.tensor([[3, 3, 7, 0], [1, 59, 2, 5]])
-    for some in (examples, None):
-        losses, gradients = one.loss_and_gradient(weights, some)
-        for row, vector in enumerate(weights.double()):
-            vector.requires_grad_()
-            own = slice(None) if some is None else some[row]
-            loss = (reference(one, vector, images[own]) - labels[own]).square().mean()
-            (expected,) = torch.autograd.grad(loss, vector)
-            scale = float(expected.abs().max())
-            torch.testing.assert_close(gradients[row].double(), expected, rtol=1e-3, atol=1e-5 * scale)
-            assert float(losses[row]) == pytest.approx(float(loss.detach()), rel=1e-5)
+    check_losses_and_gradients(small(network), reference)
 
 
 @pytest.mark.parametrize("network", [SMALL["grid"], SMALL["skip"]], ids=["grid", "skip"])
@@ -221,19 +204,7 @@ def test_products_with_the_hessian_are_slopes_of_the_gradient(network: Any) -> N
 
 @pytest.mark.parametrize("network", SMALL.values(), ids=SMALL)
 def test_rows_of_a_pack_do_not_mix_and_have_the_same_bits_alone(network: Any) -> None:
-    one = small(network)
-    examples = torch.tensor([[3, 3, 7, 0], [0, 0, 0, 0], [1, 59, 2, 5]])
-    bad = torch.full((one.full_dimension,), torch.nan)
-    weights = torch.stack([one.initial(0), bad, one.initial(1)])
-    losses, gradients = one.loss_and_gradient(weights, examples)
-    metrics = one.train_metrics(weights)
-    for row in (0, 2):
-        alone = one.loss_and_gradient(weights[[row]], examples[[row]])
-        assert torch.equal(losses[row], alone[0][0])
-        assert torch.equal(gradients[row], alone[1][0])
-        assert float(metrics.loss[row]) == float(one.train_metrics(weights[[row]]).loss[0])
-    assert losses[1].isnan()
-    assert metrics.loss[1].isnan()
+    check_rows_do_not_mix(small(network))
 
 
 @pytest.mark.parametrize("name", ["deep", "wide", "relu", "skip", "dense", "hybrid-dense"])

@@ -7,7 +7,6 @@ import json
 from collections import deque
 from collections.abc import Iterable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +23,7 @@ from lowdim_bench.problems.networks.pixels import Propagation
 from lowdim_bench.problems.pixel_labelling import PixelProblem
 from lowdim_bench.specs import load_task
 from lowdim_bench.specs.pixels import HideOrRun, PixelLabelling, PixelPropagation, PredatorRange
+from tests.problems.pixels import check_losses_and_gradients, check_rows_do_not_mix, pixel_problem
 from tests.problems.small import ARENAS, make_task
 
 Kind = Literal["predator_range", "hide_or_run"]
@@ -40,10 +40,7 @@ def drawn(kind: Kind, side: int, longest_path: int, train: int, test: int = 1, d
 
 def small(kind: Kind, network: dict[str, Any], side: int = 5, longest_path: int = 2, test: int = 30) -> PixelProblem:
     data = {"kind": kind, "side": side, "longest_path": longest_path, "train_examples": 60, "test_examples": test}
-    task = make_task(ARENAS, {"problem": {"data": data, "network": network}})
-    built = problems.build(task, problems.load_arrays(task, Path()))
-    assert isinstance(built, PixelProblem)
-    return built
+    return pixel_problem(make_task(ARENAS, {"problem": {"data": data, "network": network}}))
 
 
 def spreading(steps: int) -> dict[str, Any]:
@@ -197,38 +194,12 @@ def reference(one: PixelProblem, weights: Tensor, images: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_and_gradients_are_those_of_a_plain_float64_network(kind: Kind) -> None:
-    one = small(kind, spreading(3))
-    arrays = problems.load_arrays(one.task, Path())
-    images = torch.from_numpy(arrays["x_train"]).double() * 2 - 1
-    labels = torch.from_numpy(arrays["y_train"] > 0).double() * 2 - 1
-    weights = torch.stack([one.initial(0), one.initial(1)])
-    examples = torch.tensor([[3, 3, 7, 0], [1, 59, 2, 5]])
-    for some in (examples, None):
-        losses, gradients = one.loss_and_gradient(weights, some)
-        for row, vector in enumerate(weights.double()):
-            vector.requires_grad_()
-            own = slice(None) if some is None else some[row]
-            loss = (reference(one, vector, images[own]) - labels[own]).square().mean()
-            (expected,) = torch.autograd.grad(loss, vector)
-            torch.testing.assert_close(
-                gradients[row].double(), expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max())
-            )
-            assert float(losses[row]) == pytest.approx(float(loss.detach()), rel=1e-5)
+    check_losses_and_gradients(small(kind, spreading(3)), reference)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_of_a_pack_do_not_mix_and_have_the_same_bits_alone(kind: Kind) -> None:
-    one = small(kind, spreading(3))
-    examples = torch.tensor([[3, 3, 7, 0], [0, 0, 0, 0], [1, 59, 2, 5]])
-    weights = torch.stack([one.initial(0), torch.full((one.full_dimension,), torch.nan), one.initial(1)])
-    losses, gradients = one.loss_and_gradient(weights, examples)
-    metrics = one.train_metrics(weights)
-    for row in (0, 2):
-        alone = one.loss_and_gradient(weights[[row]], examples[[row]])
-        assert torch.equal(losses[row], alone[0][0])
-        assert torch.equal(gradients[row], alone[1][0])
-        assert float(metrics.loss[row]) == float(one.train_metrics(weights[[row]]).loss[0])
-    assert losses[1].isnan()
+    check_rows_do_not_mix(small(kind, spreading(3)))
 
 
 def test_neighbours_start_by_turning_a_cell_on() -> None:
