@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowdim_bench.kernels.compiling import compiled
-from lowdim_bench.kernels.tiles import LANES, tile
+from lowdim_bench.kernels.pooling import pool_row, unpool_row
+from lowdim_bench.kernels.tiles import tile
+from lowdim_bench.kernels.vectors import LANES
 
 Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
@@ -123,20 +125,19 @@ def _kernel_gradient(
 
 
 @compiled
-def _relu_pool(sums: Floats, pooled: Floats, margin: int) -> None:
-    """pooled (blocks, H // 2, W // 2, LANES) within a margin, of sums (blocks, H + 2, W + 2, LANES): means of positives."""
-    for block in range(pooled.shape[0]):
-        for y in range(pooled.shape[1] - 2 * margin):
-            for x in range(pooled.shape[2] - 2 * margin):
-                one, two = sums[block, 2 * y + 1, 2 * x + 1], sums[block, 2 * y + 1, 2 * x + 2]
-                three, four = sums[block, 2 * y + 2, 2 * x + 1], sums[block, 2 * y + 2, 2 * x + 2]
-                out = pooled[block, y + margin, x + margin]
-                for c in range(LANES):
-                    a = np.float32(0) if one[c] < 0 else one[c]  # NaN stays NaN
-                    b = np.float32(0) if two[c] < 0 else two[c]
-                    d = np.float32(0) if three[c] < 0 else three[c]
-                    e = np.float32(0) if four[c] < 0 else four[c]
-                    out[c] = ((a + b) + (d + e)) * np.float32(0.25)
+def _relu_pool(
+    memory: Floats, sums: int, outs: int, height: int, width: int, pooled: Floats, pooled_at: int, margin: int
+) -> None:
+    """pooled (outs / LANES, height // 2, width // 2, LANES), from `pooled_at` on and within a margin: means of positive parts.
+
+    The sums (outs / LANES, height + 2, width + 2, LANES) are in memory.
+    """
+    row, out_row = (width + 2) * LANES, (width // 2 + 2 * margin) * LANES
+    for block in range(outs // LANES):
+        start = sums + block * (height + 2) * row + row + LANES
+        to = pooled_at + (block * (height // 2 + 2 * margin) + margin) * out_row + margin * LANES
+        for y in range(height // 2):
+            pool_row(memory, (start + 2 * y * row, row), pooled, (to + y * out_row,), width // 2)
 
 
 @compiled
@@ -148,39 +149,23 @@ def _relu_pool_backward(
 
     Pixels that no window covers, in the last row or column of an odd size, get zero.
     """
-    row, length, half = (width + 2) * LANES, width // 2 * 2 * LANES, width // 2 * LANES
-    spread, total = np.empty(length, np.float32), np.empty(length, np.float32)
+    row, windows, even = (width + 2) * LANES, width // 2, height // 2 * 2
+    totals = np.empty(2 * windows * LANES, np.float32)
     for block in range(outs // LANES):
-        total[:] = 0
+        totals[:] = 0
         start = sums + block * (height + 2) * row + row + LANES
-        for y in range(height):
-            pixels = memory[start + y * row : start + y * row + width * LANES]
-            if y >= height // 2 * 2:
-                pixels[:] = 0
-                continue
-            if y % 2 == 0:
-                first = (block * (height // 2) + y // 2) * half
-                _spread(above[first : first + half], spread)
-            for i in range(length):  # one loop over the row, which lets it be vectorized
-                share = spread[i]
-                share = share if pixels[i] > 0 else np.float32(0)
-                pixels[i] = share
-                total[i] += share
-            pixels[length:] = 0
+        for y in range(0, even, 2):
+            first = (block * even + y) // 2 * windows * LANES
+            unpool_row(above, (first,), memory, (start + y * row, row), totals, (0,), windows)
+        if width % 2:
+            for y in range(height):
+                memory[start + y * row + 2 * windows * LANES : start + y * row + width * LANES] = 0
+        if height % 2:
+            memory[start + even * row : start + even * row + width * LANES] = 0
         to = slopes[bias + block * LANES : bias + (block + 1) * LANES]
-        for x in range(width // 2 * 2):
+        for x in range(2 * windows):
             for c in range(LANES):
-                to[c] += total[x * LANES + c]
-
-
-@compiled
-def _spread(above: Floats, spread: Floats) -> None:
-    """A row of pixels (n * LANES,) to one of (2n * LANES,): a quarter of each to both of those below it."""
-    for x in range(len(above) // LANES):
-        for c in range(LANES):
-            share = above[x * LANES + c] * np.float32(0.25)
-            spread[2 * x * LANES + c] = share
-            spread[(2 * x + 1) * LANES + c] = share
+                to[c] += totals[x * LANES + c]
 
 
 @compiled
@@ -196,11 +181,10 @@ def _forward(image: Floats, layers: Places, packed: Floats, memory: Floats, feat
     for layer in range(len(layers) - 1):
         height, width, lanes, blocks, outs, inputs, sums, kernel, bias = layers[layer]
         _convolve(memory, inputs, lanes, blocks, packed, kernel, bias, outs, memory, sums, 1, height, width)
-        end = sums + outs * (height + 2) * (width + 2)
-        seen = memory[sums:end].reshape(outs // LANES, height + 2, width + 2, LANES)
-        margin, to = (1, memory[end:]) if layer + 2 < len(layers) else (0, features)
-        high, wide = height // 2 + 2 * margin, width // 2 + 2 * margin
-        _relu_pool(seen, to[: outs * high * wide].reshape(outs // LANES, high, wide, LANES), margin)
+        if layer + 2 < len(layers):  # into the next layer's inputs, which follow
+            _relu_pool(memory, sums, outs, height, width, memory, sums + outs * (height + 2) * (width + 2), 1)
+        else:
+            _relu_pool(memory, sums, outs, height, width, features, 0, 0)
 
 
 @compiled

@@ -10,12 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 16
-"""Numbers in a vector register of 512 bits. Where registers are shorter, LLVM takes several for one."""
-_INDEX, _LANE, _NUMBER = ir.IntType(64), ir.IntType(32), ir.FloatType()
-_VECTOR = ir.VectorType(_NUMBER, LANES)
-_UNDEFINED = ir.Constant(_VECTOR, ir.Undefined)
-_EVERYWHERE = ir.Constant(ir.VectorType(_LANE, LANES), None)
+from lowdim_bench.kernels.vectors import INDEX, VECTOR, Operand
 
 
 def tile(pixels: int, vectors: int, step: int, across: int) -> Any:
@@ -50,73 +45,43 @@ class _Tile:
     across: int
 
     def write(self, context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        arrays = [context.make_array(signature.args[i])(context, builder, given[i]).data for i in (0, 2, 5, 7)]
         a, b, base, out = (
-            _Operand(builder, data, cgutils.unpack_tuple(builder, given[i + 1]))
-            for data, i in zip(arrays, (0, 2, 5, 7), strict=True)
+            Operand.of(context, builder, signature.args[i], given[i], given[i + 1]) for i in (0, 2, 5, 7)
         )
         ranges = cgutils.unpack_tuple(builder, given[4])
         count = self.pixels * self.vectors
-        sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(count)]  # registers, when LLVM is done
-        done = cgutils.alloca_once(builder, _VECTOR, count)
-        with cgutils.for_range(builder, ranges[0], intp=_INDEX) as row:
+        sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(count)]  # registers, when LLVM is done
+        done = cgutils.alloca_once(builder, VECTOR, count)
+        with cgutils.for_range(builder, ranges[0], intp=INDEX) as row:
             for total in sums:
-                builder.store(ir.Constant(_VECTOR, None), total)
+                builder.store(ir.Constant(VECTOR, None), total)
             self._add_up(builder, ranges, a.moved((row.index, 1)), b.moved((row.index, 1)), sums)
             for i, total in enumerate(sums):
-                builder.store(builder.load(total), builder.gep(done, [_INDEX(i)]))
-            with cgutils.for_range(builder, given[9], intp=_INDEX) as pixel:
+                builder.store(builder.load(total), builder.gep(done, [INDEX(i)]))
+            with cgutils.for_range(builder, given[9], intp=INDEX) as pixel:
                 for v in range(self.vectors):
-                    place = builder.add(builder.mul(pixel.index, _INDEX(self.vectors)), _INDEX(v))
+                    place = builder.add(builder.mul(pixel.index, INDEX(self.vectors)), INDEX(v))
                     total = builder.load(builder.gep(done, [place]))
-                    where = (row.index, 1), (pixel.index, 2), (_INDEX(v), 3)
-                    total = builder.fadd(base.moved(*where).load(_VECTOR), total)
-                    builder.store(total, out.moved(*where).pointer(_VECTOR), align=4)
+                    where = (row.index, 1), (pixel.index, 2), (INDEX(v), 3)
+                    out.moved(*where).store(builder.fadd(base.moved(*where).load(), total))
         return context.get_dummy_value()
 
-    def _add_up(self, builder: Any, ranges: Any, a: _Operand, b: _Operand, sums: list[Any], depth: int = 1) -> None:
+    def _add_up(self, builder: Any, ranges: Any, a: Operand, b: Operand, sums: list[Any], depth: int = 1) -> None:
         """The loops over x, y and z, one within the other."""
         if depth == len(ranges):
             self._add_products(builder, a, b, sums)
             return
-        with cgutils.for_range(builder, ranges[depth], intp=_INDEX) as each:
+        with cgutils.for_range(builder, ranges[depth], intp=INDEX) as each:
             here = each.index, depth + 1
             self._add_up(builder, ranges, a.moved(here), b.moved(here), sums, depth + 1)
 
-    def _add_products(self, builder: Any, a: _Operand, b: _Operand, sums: list[Any]) -> None:
-        rights = [b.moved((_INDEX(v), 5)).load(_VECTOR) for v in range(self.vectors)]
+    def _add_products(self, builder: Any, a: Operand, b: Operand, sums: list[Any]) -> None:
+        rights = [b.moved((INDEX(v), 5)).load() for v in range(self.vectors)]
         for p in range(self.pixels):
-            place = a.moved((_INDEX(p // self.across), 5)).plus(p % self.across * self.step)
-            single = builder.insert_element(_UNDEFINED, place.load(_NUMBER), _LANE(0))
-            left = builder.shuffle_vector(single, _UNDEFINED, _EVERYWHERE)
+            place = a.moved((INDEX(p // self.across), 5)).plus(p % self.across * self.step)
+            left = place.load_everywhere()
             for v, right in enumerate(rights):
                 total = sums[p * self.vectors + v]
                 # Contracted, both are one instruction where the processor has it.
                 product = builder.fmul(left, right, flags=("contract",))
                 builder.store(builder.fadd(builder.load(total), product, flags=("contract",)), total)
-
-
-@dataclass(frozen=True)
-class _Operand:
-    """A flat array, and a place in it: `at` has that of its start, then strides."""
-
-    builder: Any
-    data: Any
-    at: Any
-
-    def plus(self, offset: Any) -> _Operand:
-        offset = _INDEX(offset) if isinstance(offset, int) else offset
-        return _Operand(self.builder, self.data, [self.builder.add(self.at[0], offset), *self.at[1:]])
-
-    def moved(self, *steps: tuple[Any, int]) -> _Operand:
-        """By so many strides, which are given by their place in `at`."""
-        place = self
-        for count, stride in steps:
-            place = place.plus(self.builder.mul(count, self.at[stride]))
-        return place
-
-    def pointer(self, kind: Any) -> Any:
-        return self.builder.bitcast(self.builder.gep(self.data, [self.at[0]]), kind.as_pointer())
-
-    def load(self, kind: Any) -> Any:
-        return self.builder.load(self.pointer(kind), align=4)
