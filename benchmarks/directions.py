@@ -181,22 +181,34 @@ SECTIONS = {
 
 
 @dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+    @classmethod
+    def of_mean(cls, values: np.ndarray) -> Interval:
+        """The mean of values (n,), one a seed."""
+        return cls(*mean_interval(values))
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.estimate:{spec}} ({self.low:{spec}}..{self.high:{spec}})"
+
+
+@dataclass(frozen=True)
 class Line:
     """A method at one k."""
 
     method: str
     k: int
     seeds: int
-    loss: float
-    loss_low: float
-    loss_high: float
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
+    loss: Interval
+    accuracy: Interval
     """Of the test set."""
     successes: int
-    success_low: float
-    success_high: float
+    success: Interval
     side_bits: float
     gradients: float
     """Means over seeds, of full gradients with data before the training of k numbers."""
@@ -211,14 +223,10 @@ class Comparison:
     other: str
     k: int
     seeds: int
-    difference: float
-    low: float
-    high: float
+    loss: Interval
     lower: int
     """Seeds on which the first one's loss was lower."""
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
+    accuracy: Interval
     holds: bool
     """Whether the whole interval of the loss lies below zero, or that of the accuracy above where that is asked."""
 
@@ -253,23 +261,15 @@ def accuracies(results: Sequence[TrialResult]) -> np.ndarray:
 
 def line(method: str, k: int, results: Sequence[TrialResult], level: float) -> Line:
     """The line of a method at one k."""
-    mean, low, high = mean_interval(losses(results))
-    accuracy, accuracy_low, accuracy_high = mean_interval(accuracies(results))
     reached = sum(any((point.train_loss or math.inf) <= level for point in result.curve) for result in results)
-    share_low, share_high = proportion_interval(reached, len(results))
     return Line(
         method=method,
         k=k,
         seeds=len(results),
-        loss=mean,
-        loss_low=low,
-        loss_high=high,
-        accuracy=accuracy,
-        accuracy_low=accuracy_low,
-        accuracy_high=accuracy_high,
+        loss=Interval.of_mean(losses(results)),
+        accuracy=Interval.of_mean(accuracies(results)),
         successes=reached,
-        success_low=share_low,
-        success_high=share_high,
+        success=Interval(reached / len(results), *proportion_interval(reached, len(results))),
         side_bits=float(
             np.mean([result.audit.side_information_bits if result.audit else math.nan for result in results])
         ),
@@ -289,21 +289,16 @@ def comparison(
 ) -> Comparison:
     """Two methods on the same seeds."""
     differences = losses(first) - losses(second)
-    mean, low, high = mean_interval(differences)
-    gained, least, most = mean_interval(accuracies(first) - accuracies(second))
+    lost, gained = Interval.of_mean(differences), Interval.of_mean(accuracies(first) - accuracies(second))
     return Comparison(
         one=one,
         other=other,
         k=k,
         seeds=len(first),
-        difference=mean,
-        low=low,
-        high=high,
+        loss=lost,
         lower=int((differences < 0).sum()),
         accuracy=gained,
-        accuracy_low=least,
-        accuracy_high=most,
-        holds=least > 0 if of_accuracy else high < 0,
+        holds=gained.low > 0 if of_accuracy else lost.high < 0,
     )
 
 
@@ -351,16 +346,14 @@ def _show(name: str, lines: Sequence[Line], found: Sequence[Comparison], level: 
     out.write(f"{name}, k = {lines[0].k}, n = {lines[0].seeds} seeds\n")
     for one in lines:
         out.write(
-            f"  {one.method:62s} loss {one.loss:.3f} ({one.loss_low:.3f}..{one.loss_high:.3f})  "
-            f"accuracy {one.accuracy:.3f} ({one.accuracy_low:.3f}..{one.accuracy_high:.3f})  <= {level:g}: "
-            f"{one.successes}/{one.seeds} ({one.success_low:.2f}..{one.success_high:.2f})  {one.side_bits:,.0f} bits  "
+            f"  {one.method:62s} loss {one.loss:.3f}  accuracy {one.accuracy:.3f}  <= {level:g}: "
+            f"{one.successes}/{one.seeds} ({one.success.low:.2f}..{one.success.high:.2f})  {one.side_bits:,.0f} bits  "
             f"{one.gradients:,.0f} gradients\n"
         )
     for one in found:
         out.write(
-            f"  {'holds' if one.holds else 'open ':5s} {one.one} < {one.other}: {one.difference:+.3f} "
-            f"({one.low:+.3f}..{one.high:+.3f}), lower in {one.lower}/{one.seeds}; accuracy {one.accuracy:+.3f} "
-            f"({one.accuracy_low:+.3f}..{one.accuracy_high:+.3f})\n"
+            f"  {'holds' if one.holds else 'open ':5s} {one.one} < {one.other}: {one.loss:+.3f}, "
+            f"lower in {one.lower}/{one.seeds}; accuracy {one.accuracy:+.3f}\n"
         )
     out.flush()
 

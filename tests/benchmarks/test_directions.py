@@ -36,8 +36,8 @@ def test_a_comparison_is_a_paired_t_interval() -> None:
     first, second = [0.5, 0.9, 0.4, 1.2], [0.8, 1.0, 0.9, 1.1]
     found = directions.comparison("one", "other", 3, results(first), results(second))
     expected = stats.ttest_rel(first, second).confidence_interval()
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert (found.difference, found.lower, found.seeds) == (pytest.approx(-0.2), 3, 4)
+    assert (found.loss.low, found.loss.high) == pytest.approx((expected.low, expected.high))
+    assert (found.loss.estimate, found.lower, found.seeds) == (pytest.approx(-0.2), 3, 4)
     assert not found.holds
     assert directions.comparison("one", "other", 3, results(first), results([2.0, 2.3, 2.1, 2.6])).holds
     assert directions.losses(results([None]))[0] == pytest.approx(np.log(10))
@@ -47,7 +47,7 @@ def test_where_the_statement_is_about_accuracy_that_decides() -> None:
     first, second = results([0.5, 0.9, 0.4], [0.9, 0.8, 0.85]), results([0.4, 0.8, 0.3], [0.7, 0.6, 0.66])
     found = directions.comparison("one", "other", 3, first, second, of_accuracy=True)
     expected = stats.ttest_rel([0.9, 0.8, 0.85], [0.7, 0.6, 0.66]).confidence_interval()
-    assert (found.accuracy_low, found.accuracy_high) == pytest.approx((expected.low, expected.high))
+    assert (found.accuracy.low, found.accuracy.high) == pytest.approx((expected.low, expected.high))
     assert found.holds
     assert not directions.comparison("one", "other", 3, first, second).holds
     assert not directions.comparison("other", "one", 3, second, first, of_accuracy=True).holds
@@ -56,8 +56,8 @@ def test_where_the_statement_is_about_accuracy_that_decides() -> None:
 
 def test_a_line_counts_who_ever_reached_the_level() -> None:
     found = directions.line("one", 3, results([0.5, 1.5, 3.0, 1.0]), level=1.0)
-    assert (found.successes, found.seeds, found.loss) == (2, 4, 1.5)
-    assert found.success_low < 0.5 < found.success_high
+    assert (found.successes, found.seeds, found.loss.estimate) == (2, 4, 1.5)
+    assert found.success.low < found.success.estimate == 0.5 < found.success.high
 
 
 def test_what_is_not_valid_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
