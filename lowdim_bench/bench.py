@@ -6,7 +6,6 @@ nor an interruption changes which trials a sweep consists of.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from lowdim_bench import isolation, problems
 from lowdim_bench.errors import MethodFailure, UserError
 from lowdim_bench.execution import Executor, Finished, Job
 from lowdim_bench.methods import MethodChoice
-from lowdim_bench.planner import plan_round
+from lowdim_bench.planner import expected_trials, plan_round
 from lowdim_bench.records import Estimate, Trial, TrialResult
 from lowdim_bench.settings import Settings
 from lowdim_bench.specs import Task
@@ -105,14 +104,12 @@ class _Sweep:
         )
 
     def _seconds_left(self, current: Estimate) -> float | None:
-        """Extrapolated: the interval narrows with the square root of the trials behind it."""
+        """At the speed so far."""
         if not self.trained_here or current.low is None or current.high is None:
             return None
-        threshold = self.task.threshold
-        ratio = math.log(max(current.high, 1) / max(current.low, 1)) / math.log(threshold.precision)
-        needed = max(threshold.minimum_replicates, len(self.results) * max(ratio, 1.0) ** 2)
+        needed = expected_trials(self.task.threshold, current, len(self.results))
         rate = self.trained_here / (time.monotonic() - self.started)
-        return max(0.0, min(needed, threshold.trials) - len(self.results)) / rate
+        return max(0.0, needed - len(self.results)) / rate
 
 
 def run_sweeps(

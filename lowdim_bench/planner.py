@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log
 
 import numpy as np
 
-from lowdim_bench.records import Trial, TrialResult
+from lowdim_bench.records import Estimate, Trial, TrialResult
 from lowdim_bench.specs import Task, ThresholdSpec
 from lowdim_bench.threshold.bisection import next_bisections
 from lowdim_bench.threshold.estimation import Assessment, assess
@@ -43,6 +44,20 @@ def plan_round(
     return tuple(
         Trial(k=k, replicate=replicate, round=number) for k, replicate in sorted(asked, key=lambda pair: pair[1])
     )
+
+
+def expected_trials(spec: ThresholdSpec, current: Estimate, trials: int) -> float:
+    """How many trials a sweep will have taken at its end, for those who wait: a forecast, on which nothing else rests.
+
+    The trials near k* have narrowed its interval so far, and as many are still to come for each time that it is too wide. The
+    square root of chance would ask for more, but each round goes where more is to be learnt. In most of the simulated sweeps
+    of the tests it is right within a factor of two. Raises ValueError where the interval has an open end.
+    """
+    if current.low is None or current.high is None:
+        raise ValueError("an interval with an open end tells nothing")
+    ratio = log(max(current.high, 1) / max(current.low, 1)) / log(spec.precision)
+    missing = current.trials_near * max(ratio - 1.0, 0.0)
+    return min(max(trials + missing, spec.minimum_replicates), spec.trials)
 
 
 def spread(k_low: int, k_high: int, size: int) -> list[int]:

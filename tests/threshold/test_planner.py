@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lowdim_bench.planner import plan_round, spread
-from lowdim_bench.records import Trial, TrialResult
+from lowdim_bench.planner import expected_trials, plan_round, spread
+from lowdim_bench.records import Estimate, Trial, TrialResult
 from lowdim_bench.seeds import derive
+from lowdim_bench.threshold import estimate
 from tests.threshold.made_up import TARGET, play, result, results, task
 
 
@@ -161,3 +162,23 @@ def test_large_rounds_and_fine_precision_are_planned() -> None:
     seen = results({1600: (0, 100), 2000: (50, 100), 2500: (100, 100)})
     trials = plan_round(task(trials_per_round=100, trials=1000, precision=1.001), 1, 4096, seen)
     assert len(trials) == 100
+
+
+@pytest.mark.parametrize("slope", [6.0, 12.0, 30.0])
+def test_the_forecast_of_trials_is_right_within_a_factor_of_two(slope: float) -> None:
+    asked = task(precision=1.2, minimum_replicates=20, trials=200)
+    ratios = []
+    for seed in range(12):
+        _, seen = play(asked, 1, 4096, logistic(log(100.0 + 50 * seed), slope, seed))
+        for trials in range(16, len(seen), 8):
+            current = estimate(asked.threshold, TARGET, 1, 4096, seen[:trials])
+            if current.low is not None and current.high is not None:
+                ratios.append(expected_trials(asked.threshold, current, trials) / len(seen))
+    assert len(ratios) > 20
+    assert np.mean((np.array(ratios) > 0.5) & (np.array(ratios) < 2)) > 0.85
+    assert 0.7 < np.median(ratios) < 1.4
+
+
+def test_nothing_is_forecast_from_an_interval_with_an_open_end() -> None:
+    with pytest.raises(ValueError, match="open end"):
+        expected_trials(task().threshold, Estimate(target=TARGET, status="unfinished", low=8), 8)
