@@ -42,6 +42,7 @@ PINNED = {
     "pixels7-grid": "96f7c6b93655c123",
     "pixels7-grid-path": "0884fa189e166a58",
     "pixels7-hybrid": "7f7ad185fcad74e2",
+    "pixels7-masked": "9a96da5fa354a123",
     "pixels7-recurrent": "7c717b2c063122ef",
     "pixels7-skip": "1448f870025b5ebf",
     "pixels7-skip-path": "5a7ff36e5faf42bc",
