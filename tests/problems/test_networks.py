@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -183,6 +186,33 @@ def test_loss_and_gradient_agree_with_autograd_of_torch_modules(
     assert not gradient.requires_grad
     assert torch.equal(weights, before[0])
     assert torch.equal(inputs, before[1])
+
+
+NARROW_RESNET = """
+import torch
+from lowdim_bench.problems.networks import build_network
+from lowdim_bench.specs.problem import ResNetwork
+
+torch.set_num_threads(1)
+network = build_network(ResNetwork(kind="resnet", blocks_per_group=1, widths=(4, 8, 12), norm_groups=2), (3, 16, 16), 4)
+generator = torch.Generator().manual_seed(5)
+weights = torch.randn(2, network.full_dimension, generator=generator, dtype=torch.float64) * 0.3
+inputs, labels = torch.randn(32, 3, 16, 16, generator=generator, dtype=torch.float64), torch.arange(32) % 4
+slope = network.loss_and_gradient(weights, inputs, labels, None)[1]
+for _ in range(20):
+    gradient = network.loss_and_gradient(weights.float(), inputs.float(), labels, None)[1]
+    torch.testing.assert_close(gradient.double(), slope, rtol=0, atol=2e-5 * float(slope.abs().max()))
+"""
+
+
+def test_a_residual_network_of_few_channels_trains_where_registers_are_short() -> None:
+    # github.com/uxlfoundation/oneDNN/issues/6035: with AVX2 alone, torch's way back through 1 x 1 convolutions with a stride
+    # wrote beyond its memory. The variable makes it choose as such a processor does.
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-c", NARROW_RESNET], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS.values(), ids=PRECISIONS)
