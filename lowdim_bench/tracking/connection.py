@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import signal
 import sqlite3
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -274,7 +276,9 @@ class Connection:
         pauses = iter(() if self._in_haste else PAUSES)
         while True:
             try:
-                return call()
+                # A server ends its own transactions, and is not waited for.
+                with contextlib.nullcontext() if self._settings.is_server else _interrupted_afterwards():
+                    return call()
             except (MlflowException, OSError, SQLAlchemyError) as error:
                 if isinstance(error, MlflowException) and error.error_code in REFUSED:
                     raise UserError(self._refusal(doing, error)) from None
@@ -287,6 +291,33 @@ class Connection:
                         "run the same command again: finished trials are kept."
                     ) from error
                 time.sleep(pause)
+
+
+@contextlib.contextmanager
+def _interrupted_afterwards() -> Iterator[None]:
+    """Within, Ctrl-C is kept for the end; a second one is not.
+
+    In the middle of a transaction it would leave the transaction open, and the database locked for what is yet to be written
+    on the way out.
+    """
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is None or threading.current_thread() is not threading.main_thread():  # never interrupted
+        yield
+        return
+    kept = False
+
+    def keep(*_: object) -> None:
+        nonlocal kept
+        kept = True
+        signal.signal(signal.SIGINT, usual)
+
+    signal.signal(signal.SIGINT, keep)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        if kept:
+            signal.raise_signal(signal.SIGINT)
 
 
 def plain_run(run: Run) -> StoredRun:

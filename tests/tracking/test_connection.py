@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
@@ -16,6 +18,8 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from lowdim_bench.errors import InfrastructureError, UserError
 from lowdim_bench.methods import MethodChoice
@@ -94,13 +98,36 @@ def test_an_experiment_that_was_deleted(settings: Settings) -> None:
 
 
 def test_readers_do_not_wait_for_the_writer(settings: Settings) -> None:
-    import sqlite3
-    from contextlib import closing
-
     Store(settings)
     assert settings.sqlite_path is not None
     with closing(sqlite3.connect(settings.sqlite_path)) as database:
         assert database.execute("pragma journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_waits_for_the_end_of_a_transaction_once(settings: Settings, times: int) -> None:
+    connection = Store(settings)._connection
+    run_id = connection.create_run("a run", {}).run_id
+    interrupted: list[str] = []
+
+    def interrupt(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT") and not interrupted:
+            for _each in range(times):
+                interrupted.append(statement)
+                os.kill(os.getpid(), signal.SIGINT)
+
+    event.listen(Engine, "after_cursor_execute", interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            connection.write(run_id, tags={"written": "yes"})
+    finally:
+        event.remove(Engine, "after_cursor_execute", interrupt)
+    assert len(interrupted) == times
+    assert connection.run(run_id).tags.get("written") == (None if times == 2 else "yes")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert settings.sqlite_path is not None
+    with closing(sqlite3.connect(settings.sqlite_path, timeout=1)) as database:  # nothing holds the database locked
+        database.execute("delete from tags where key = 'none'")
 
 
 def test_six_processes_open_a_new_store_at_once(tmp_path: Path) -> None:
