@@ -98,7 +98,6 @@ def test_noise_draws_a_share_of_the_training_labels_anew_and_touches_nothing_els
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # ten seconds of work, on a machine that may be busy
 def test_published_directions_hold_on_the_digits(tmp_path: Path) -> None:
     task = directions.task_without_end()
     problem = problems.build(task, problems.load_arrays(task, tmp_path))
@@ -119,7 +118,6 @@ def test_published_directions_hold_on_the_digits(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.needs_data
-@pytest.mark.timeout(600)
 def test_hard_examples_with_wrong_labels_pretrain_a_worse_point_to_rewind_to_than_easy_ones(data_root: Path) -> None:
     """Paul et al. 2022 (arXiv 2206.01278), on a network where that point matters; few rounds, for time."""
     task = directions.unstable_images()
@@ -130,7 +128,6 @@ def test_hard_examples_with_wrong_labels_pretrain_a_worse_point_to_rewind_to_tha
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_new_random_directions_at_each_step_go_further_than_as_many_fixed_ones(tmp_path: Path) -> None:
     """Gressmann et al. 2020, table 1; the former are no low-dimensional training, and are priced as all D."""
     task = directions.task_without_end(directions.PLAIN_DESCENT)

@@ -135,7 +135,6 @@ def test_no_more_is_killed_once_time_is_up(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_nothing_is_lost_or_counted_twice_while_all_is_killed() -> None:
     said = said_by("fault_campaign", "--kills", "4", "--trials", "8", "--pause", "1", "--seed", "3")
     assert "4 kills" in said
@@ -143,7 +142,6 @@ def test_nothing_is_lost_or_counted_twice_while_all_is_killed() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_drivers_share_a_server_without_mixing_anything_up() -> None:
     said = said_by("load", "--submissions", "4", "--drivers", "2")
     assert "4 of 4 submissions by 2 drivers" in said
@@ -152,7 +150,6 @@ def test_drivers_share_a_server_without_mixing_anything_up() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_submissions_queue_in_the_job_server_and_those_that_wait_are_cancelled() -> None:
     said = said_by("load", "--submissions", "3", "--drivers", "1", "--through", "submit", "--jobs-to-end", "1")
     assert "3 submissions queued" in said

@@ -10,7 +10,7 @@ import pytest
 from tests.browser.conftest import Served, record_claim
 from tests.claims.made_up import decided
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.slow
 
 
 def page(served: Served) -> str:

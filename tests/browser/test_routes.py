@@ -17,7 +17,7 @@ from lowdim_bench.tracking import Store, keys, trial_files
 from tests.browser.conftest import Served
 from tests.leaderboard.made_up import sweep
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.slow
 PAGES = ("/leaderboard", "/leaderboard.json", "/leaderboard/comparisons", "/leaderboard/vega.js", "/leaderboard/runs")
 FIGURE = "/leaderboard/figure?name=task-0-thresholds"
 

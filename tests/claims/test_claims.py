@@ -49,7 +49,6 @@ def measured(part: Part) -> list[Any]:
 
 
 @pytest.mark.parametrize("number", claims.CLAIMS)
-@pytest.mark.timeout(240)
 def test_a_miniature_of_every_claim_is_measured_and_decided(number: int) -> None:
     assert set(MINIATURES) == set(claims.CLAIMS)
     claim = claims.claim_class(number)(**MINIATURES[number])

@@ -47,7 +47,7 @@ class Cli:
         """Standard output and error of a command that has to end with an exit code."""
         with self.start(*arguments) as process:
             try:
-                out, err = process.communicate(timeout=280)  # a test's own limit is lower where it is to be quick
+                out, err = process.communicate(timeout=500)
             finally:
                 process.kill()  # where it has not ended: it would be another test's warning
         assert process.returncode == code, f"{arguments}: exit code {process.returncode}\n{out}\n{err}"
@@ -70,7 +70,7 @@ class Cli:
         ]
 
     def wait_for_trials(self, count: int, process: subprocess.Popen[str]) -> None:
-        until = time.monotonic() + 90
+        until = time.monotonic() + 300
         while len(self.trial_files()) < count:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < until, "no trials were recorded"

@@ -53,7 +53,6 @@ def test_costs_are_told_before_anything_is_spent(lone_cli: Cli) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_every_claim_tells_what_it_costs_at_full_size() -> None:
     """In this process: most of it is the preparation of methods on made-up data of the papers' size."""
     out = io.StringIO()

@@ -11,7 +11,7 @@ from lowdim_bench.specs import load_task
 from tests.cli.conftest import Cli
 from tests.problems.small import merged
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = pytest.mark.slow
 
 RECIPE = {"steps": 4, "batch_size": 8}
 CUT: dict[str, Any] = {

@@ -75,7 +75,6 @@ def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_the_notebook_runs(tmp_path: Path) -> None:
     """Its cells, as the script that they make together."""
     notebook = json.loads((DOCS / "guide" / "notebook.ipynb").read_text())

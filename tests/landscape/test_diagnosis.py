@@ -246,7 +246,6 @@ def test_json_knows_no_nan() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_the_command_prints_a_table_and_json(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(json.dumps(QUADRATIC))
 

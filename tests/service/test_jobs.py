@@ -17,7 +17,7 @@ import pytest
 from tests.cli.conftest import Cli
 from tests.service.conftest import Tracking, answer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 RECIPE = {"learning_rate": {"value": 0.05}, "batch_size": 64, "steps": 60}
 TASK = {

@@ -16,7 +16,7 @@ from lowdim_bench.tracking import Store
 from lowdim_bench.verification import Points, read_points
 from tests.verification.conftest import Copy, Run, settings_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 def points_of(run: Run, most: int = 3) -> Points:

@@ -10,7 +10,7 @@ from lowdim_bench.tracking import certificate_files
 from lowdim_bench.verification import Report
 from tests.verification.conftest import Copy, Run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 Verify = Callable[[Run], Report]
 
 

@@ -18,7 +18,7 @@ from lowdim_bench.verification import Report
 from tests.verification.conftest import METHODS, Copy, Run
 from tests.verification.tamperings import certificates, summaries, trials
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 Verify = Callable[[Run], Report]
 KINDS = (certificates.TAMPERINGS, trials.TAMPERINGS, summaries.TAMPERINGS)
 TAMPERINGS = {name: plant for kind in KINDS for name, plant in kind.items()}

@@ -26,7 +26,7 @@ from lowdim_bench.verification import Report, Verifier
 from lowdim_bench.verification.precision import coarsest, on_grid
 from tests.verification.conftest import Copy, Run, settings_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 Verify = Callable[[Run], Report]
 
 
@@ -197,7 +197,7 @@ def command(folder: Path, *arguments: str) -> tuple[int, str, str]:
         env=os.environ | {"LOWDIM_BENCH_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=500,
         check=False,
     )
     return done.returncode, done.stdout, done.stderr
