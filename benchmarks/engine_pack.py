@@ -1,4 +1,5 @@
-"""The project's own engine as a sweep uses it: subspaces that a method prepared, trained as one pack by `engine.train`."""
+"""The project's own engine as a sweep uses it: subspaces that a method prepared, given to `engine.train` as one pack,
+which on a CPU trains no more of them side by side than its caches hold."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ def prepared(contest: Contest, method: MethodChoice, k: int, pack: int) -> list[
 
 
 def seconds_of_steps(contest: Contest, subspaces: Sequence[Parametrization], steps: int) -> float:
-    """CPU seconds of `steps` steps of all subspaces as one pack."""
+    """CPU seconds of `steps` steps of all subspaces, given as one pack."""
     replicates = range(len(subspaces))
     metered = MeteredProblem(contest.problem, replicates, [Ledger() for _ in replicates])
     rates = [contest.learning_rate(subspace.k) for subspace in subspaces]

@@ -1,7 +1,8 @@
 """The plain PyTorch loop that one writes first: one trial at a time, a dense basis, `functional_call`, autograd, `torch.optim`.
 
 It is written to be fast within that: the basis is normalized once and stored as (k, D), which is up to twice as fast as (D, k)
-here; evaluations build no graph and run in chunks; nothing is computed that the training does not need.
+here; images are laid out channels last, which is up to 1.3 times as fast; evaluations build no graph and run in chunks; nothing
+is computed that the training does not need.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ class PlainTorch:
         self.shapes = {name: value.shape for name, value in self.network.named_parameters()}
         self.sizes = [shape.numel() for shape in self.shapes.values()]
         self.order = _order(contest)
-        self.inputs = contest.problem.inputs
+        # How a convolution wants its images; choosing some of them may undo it.
+        convolves = not isinstance(contest.network, MlpNetwork)
+        self.layout = torch.channels_last if convolves else torch.contiguous_format
+        self.inputs = contest.problem.inputs.to(memory_format=self.layout)
         self.labels = contest.problem.labels
         chunks = zip(self.inputs.split(_EVALUATION_EXAMPLES), self.labels.split(_EVALUATION_EXAMPLES), strict=True)
         self.chunks = list(chunks)
@@ -64,7 +68,8 @@ class _PlainTraining:
             assert batch is not None
             examples = batch[0]
             weights = self._origin + self._theta @ self._basis
-            loss = nn.functional.cross_entropy(loop.logits(weights, loop.inputs[examples]), loop.labels[examples])
+            inputs = loop.inputs[examples].to(memory_format=loop.layout)
+            loss = nn.functional.cross_entropy(loop.logits(weights, inputs), loop.labels[examples])
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()

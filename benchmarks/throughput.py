@@ -2,7 +2,9 @@
 
     python -m benchmarks.throughput digits-mlp --k 16 256 --pack 64 --pairs 5
 
-Rounds of all loops alternate, and ratios are taken within a round, since the machine's speed drifts. One thread each.
+Rounds of all loops alternate, and ratios are taken within a round, since the machine's speed drifts. One thread each. The
+engine trains what a user gets, the default random map; the others have a dense Gaussian basis, which the engine has
+too with `-m random_subspace,operator=gaussian`. A ratio is that of the whole design, map and engine.
 """
 
 from __future__ import annotations
@@ -53,7 +55,10 @@ class Result:
     k: int
     full_dimension: int
     pack: int
+    """Trials given to the engine at once; on a CPU it trains no more of them side by side than its caches hold."""
     steps: int
+    """Of the engine in each round."""
+    other_steps: Mapping[str, int]
     network_mflop: float
     """Millions of operations in the matrix products of one trial-step."""
     blas_kernels: str
@@ -103,6 +108,7 @@ def measure(
         full_dimension=contest.full_dimension,
         pack=pack,
         steps=steps["engine"],
+        other_steps={loop.name: steps[loop.name] for loop in loops},
         network_mflop=flop / 1e6,
         blas_kernels=blas_kernels(),
         ceiling_gflops=Spread.of(ceilings),

@@ -104,7 +104,8 @@ def train(
     """Train P trials, row i within parametrizations[i] at learning rate rates[i]; returns each theta (k_i,) as it was left.
 
     On a CPU, trials that together are larger than its caches are trained some at a time, each to its end, and the observer is
-    shown only those. A row whose loss or theta is no longer finite trains on harmlessly as NaN: whoever looks at it sees that.
+    shown only those; trials that share one map stay together. A row whose loss or theta is no longer finite trains on
+    harmlessly as NaN: whoever looks at it sees that.
     """
     thetas: list[Tensor] = []
     for rows in _groups(parametrizations, problem.full_dimension):

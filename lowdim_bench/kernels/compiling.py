@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.core import config
+
+from lowdim_bench.errors import UserError
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -18,7 +21,11 @@ def compiled(function: Kernel) -> Kernel:
     """Compile a kernel when it is first called, and keep the result on disk for the next process, until any kernel changes.
 
     Floating-point rules stay those of IEEE 754: sums keep their order, so that results repeat, and NaN stays NaN.
+    (`tiles` alone lets a product and a sum be rounded once, where the processor can.)
+    Raises `UserError` where Numba is told not to compile.
     """
+    if config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
+        raise UserError("NUMBA_DISABLE_JIT is set, but the kernels exist only compiled. Unset it.")
     try:
         kernel: Any = numba.njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # there is nowhere to write: each process compiles it anew

@@ -1,7 +1,7 @@
 """A plain convolutional network with cross-entropy at its end, for packs of parameter vectors: for each layer 3 x 3
 convolution, ReLU and 2 x 2 average pooling, then one dense layer.
 
-A few images go forward and back together, so that their activations stay in the caches, and nothing is allocated on the way.
+A few images go forward and back together, so that their activations stay in the caches, in memory that is allocated once.
 Activations lie in blocks of `LANES` channels, (blocks, height + 2, width + 2, LANES), in a margin of zeros: a convolution is
 then a sum of matrix products, and no input has to be copied for them. Numbers of channels are filled up with zeros, but for
 the images' own, whose blocks have one channel. The tables of `problems.networks.packing` say where

@@ -73,8 +73,15 @@ class Ledger:
         self._data_free += 1
 
     def _see(self, which: Tensor | None) -> None:
-        if self._seen is not None:
-            self._seen[slice(None) if which is None else which.cpu()] = True
+        if self._seen is None:
+            return
+        if which is None:
+            self._seen.fill_(True)
+            return
+        if self._seen.device != which.device:
+            # Not the other way round: a copy off a GPU waits for it at every step, and a recorded step may hold none.
+            self._seen = self._seen.to(which.device)
+        self._seen.index_fill_(0, which, True)
 
     @property
     def spent(self) -> Spending:

@@ -22,6 +22,10 @@ CPU = torch.device("cpu")
 PROBLEM = small_problem(make_task(BLOBS))
 
 
+def _refused(*_: object) -> None:
+    raise RuntimeError("operation not permitted when stream is capturing")
+
+
 class Cuda:
     """Stands in for `torch.cuda`: one recorded step, and how often it was recorded and replayed."""
 
@@ -40,10 +44,13 @@ class Cuda:
 
     @contextlib.contextmanager
     def record(self, graph: object) -> Iterator[None]:
-        """While it is recorded, the step's Python runs and charges ledgers, but nothing is computed: theta stays."""
+        """While it is recorded, the step's Python runs and charges ledgers, but nothing is computed: theta stays. Nor may it
+        ask for a number: CUDA refuses what waits for the GPU."""
         self.recorded += 1
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(PackAdam, "step", lambda *_: None)
+            for waits in ("cpu", "item", "tolist", "nonzero"):
+                patch.setattr(torch.Tensor, waits, _refused)
             yield
 
     def stand_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,11 +86,16 @@ def run(ledgers: Sequence[Ledger], drop: bool, *, redrawn: bool = False) -> list
     return train(problem, subspaces, recipe, [0.05] * 4, Span(0, 60), Look())
 
 
+@pytest.mark.parametrize(
+    "count", [None, PROBLEM.example_count], ids=["scored training", "preparation, which tells labels"]
+)
 @pytest.mark.parametrize("drop", [False, True], ids=["all rows stay", "a row leaves"])
-def test_playing_back_changes_neither_training_nor_ledgers(drop: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = [Ledger() for _ in range(4)]
+def test_playing_back_changes_neither_training_nor_ledgers(
+    drop: bool, count: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = [Ledger(example_count=count) for _ in range(4)]
     expected = run(plain, drop)
-    ledgers = [Ledger() for _ in range(4)]
+    ledgers = [Ledger(example_count=count) for _ in range(4)]
     cuda = Cuda(ledgers)
     cuda.stand_in(monkeypatch)
     for one, two in zip(run(ledgers, drop), expected, strict=True):

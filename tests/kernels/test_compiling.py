@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numba.core import config
 
+from lowdim_bench.errors import UserError
 from lowdim_bench.kernels import compiling, mlp
 from lowdim_bench.kernels.mlp import cross_entropy_rows, exponentials, softmax_rows
 
@@ -25,6 +26,12 @@ def test_a_kernel_that_cannot_be_kept_is_compiled_all_the_same(monkeypatch: pyte
 
     monkeypatch.setattr(compiling.numba, "njit", nowhere_to_write)
     assert compiling.compiled(lambda x: 2 * x)(21) == 42
+
+
+def test_without_the_compiler_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "DISABLE_JIT", 1)
+    with pytest.raises(UserError, match="NUMBA_DISABLE_JIT is set"):
+        compiling.compiled(lambda x: 2 * x)
 
 
 def test_exponentials_are_those_of_numpy_to_three_units_in_the_last_place() -> None:
@@ -51,6 +58,16 @@ def test_cross_entropy_and_its_gradient_are_those_of_float64() -> None:
 def test_of_equal_logits_the_first_counts() -> None:
     assert cross_entropy_rows(np.ones((1, 3), np.float32), np.array([0]))[1] == 1
     assert cross_entropy_rows(np.ones((1, 3), np.float32), np.array([1]))[1] == 0
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_row_that_is_not_finite_takes_no_other_row_along(wrong: float) -> None:
+    logits = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    logits[3, 2] = wrong
+    labels = logits.argmax(axis=1)
+    total, right = cross_entropy_rows(logits, labels)
+    assert np.isnan(total)
+    assert right == 9
 
 
 def test_the_command_line_starts_without_the_compiler() -> None:
