@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lowdim_bench.kernels.compiling import compiled
 from lowdim_bench.kernels.pooling import pool_row, unpool_row
 from lowdim_bench.kernels.tiles import tile
-from lowdim_bench.kernels.vectors import LANES
+from lowdim_bench.kernels.vectors import LANES, WIDE
 
 Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
@@ -32,12 +32,18 @@ TAPS = 9
 _SLACK = 16 * LANES  # how far tiles read beyond what they need
 
 
-# As many sums as there are registers for, and at least as many as additions under way. Sevens fit the images of MNIST.
-_FIRST_8_1, _FIRST_8_2 = tile(8, 1, 1, 8), tile(8, 2, 1, 8)
-_INNER_8_1, _INNER_8_2 = tile(8, 1, LANES, 8), tile(8, 2, LANES, 8)
-_INNER_14_1, _INNER_7_2 = tile(14, 1, LANES, 14), tile(7, 2, LANES, 7)
-_FIRST_TAPS_1, _FIRST_TAPS_2 = tile(TAPS, 1, 1, 3), tile(TAPS, 2, 1, 3)
-_INNER_TAPS_1, _INNER_TAPS_2 = tile(TAPS, 1, LANES, 3), tile(TAPS, 2, LANES, 3)
+# As many sums as there are registers for, and at least as many as additions under way: one that does not fit is stored and
+# loaded again for each product, which takes three times as long. Rows of 28 and 14 pixels, as MNIST has, get their own sizes.
+# Each sum is added up in the same order whatever the sizes, so that processors with long and short registers agree to the bit.
+_VECTORS = 2 if WIDE else 1
+_PIXELS = 8 if WIDE else 4
+_SEVENS = 14 if WIDE else 5
+_TAPS = TAPS if WIDE else 3
+_FIRST_1, _FIRST_2 = tile(_PIXELS, 1, 1, _PIXELS), tile(_PIXELS, 2, 1, _PIXELS)
+_INNER_1, _INNER_2 = tile(_PIXELS, 1, LANES, _PIXELS), tile(_PIXELS, 2, LANES, _PIXELS)
+_INNER_SEVENS_1, _INNER_SEVENS_2 = tile(_SEVENS, 1, LANES, _SEVENS), tile(7, 2, LANES, 7)
+_FIRST_TAPS_1, _FIRST_TAPS_2 = tile(_TAPS, 1, 1, 3), tile(_TAPS, 2, 1, 3)
+_INNER_TAPS_1, _INNER_TAPS_2 = tile(_TAPS, 1, LANES, 3), tile(_TAPS, 2, LANES, 3)
 
 
 @compiled
@@ -63,10 +69,10 @@ def _convolve(
     row, out_row = (width + 2) * lanes, (width + 2 * margin) * LANES
     plane, out_plane = (height + 2) * row, (height + 2 * margin) * out_row
     counts = (height, blocks, 3, 3 * lanes)
-    for first in range(0, outs, 2 * LANES):
-        both = first + LANES < outs
+    for first in range(0, outs, _VECTORS * LANES):
+        both = _VECTORS == 2 and first + LANES < outs
         sevens = width % 7 == 0 and lanes == LANES
-        pixels = (7 if both else 14) if sevens else 8
+        pixels = (7 if both else _SEVENS) if sevens else _PIXELS
         b_at = (kernel + first, 0, TAPS * lanes * outs, 3 * lanes * outs, outs, LANES)
         base_at = (bias + first, 0, 0, LANES)
         for x in range(0, width, pixels):
@@ -76,18 +82,18 @@ def _convolve(
             some = min(pixels, width - x)
             if lanes == 1:
                 if both:
-                    _FIRST_8_2(memory, a_at, packed, b_at, counts, packed, base_at, out, to, some)
+                    _FIRST_2(memory, a_at, packed, b_at, counts, packed, base_at, out, to, some)
                 else:
-                    _FIRST_8_1(memory, a_at, packed, b_at, counts, packed, base_at, out, to, some)
+                    _FIRST_1(memory, a_at, packed, b_at, counts, packed, base_at, out, to, some)
             elif both:
                 if sevens:
-                    _INNER_7_2(memory, a_at, packed, b_at, counts, packed, base_at, out, to, some)
+                    _INNER_SEVENS_2(memory, a_at, packed, b_at, counts, packed, base_at, out, to, some)
                 else:
-                    _INNER_8_2(memory, a_at, packed, b_at, counts, packed, base_at, out, to, some)
+                    _INNER_2(memory, a_at, packed, b_at, counts, packed, base_at, out, to, some)
             elif sevens:
-                _INNER_14_1(memory, a_at, packed, b_at, counts, packed, base_at, out, to, some)
+                _INNER_SEVENS_1(memory, a_at, packed, b_at, counts, packed, base_at, out, to, some)
             else:
-                _INNER_8_1(memory, a_at, packed, b_at, counts, packed, base_at, out, to, some)
+                _INNER_1(memory, a_at, packed, b_at, counts, packed, base_at, out, to, some)
 
 
 @compiled
@@ -106,22 +112,33 @@ def _kernel_gradient(
     """Add an image's share to the gradient of a kernel, in slopes; source and the gradient at the sums are in memory."""
     row, delta_row = (width + 2) * lanes, (width + 2) * LANES
     delta_plane = (height + 2) * delta_row
-    counts = (lanes, 1, height, width)
-    for first in range(0, outs, 2 * LANES):
+    for first in range(0, outs, _VECTORS * LANES):
+        both = _VECTORS == 2 and first + LANES < outs
         start = delta_at + (first // LANES) * delta_plane + delta_row + LANES
         b_at = (start, 0, 0, delta_row, LANES, delta_plane)
         for block in range(blocks):
-            a_at = (source_at + block * (height + 2) * row, 1, 0, row, lanes, row)
-            to = (kernel + block * TAPS * lanes * outs + first, outs, lanes * outs, LANES)
-            if lanes == 1:
-                if first + LANES < outs:
-                    _FIRST_TAPS_2(memory, a_at, memory, b_at, counts, slopes, to, slopes, to, TAPS)
-                else:
-                    _FIRST_TAPS_1(memory, a_at, memory, b_at, counts, slopes, to, slopes, to, TAPS)
-            elif first + LANES < outs:
-                _INNER_TAPS_2(memory, a_at, memory, b_at, counts, slopes, to, slopes, to, TAPS)
-            else:
-                _INNER_TAPS_1(memory, a_at, memory, b_at, counts, slopes, to, slopes, to, TAPS)
+            source, to = source_at + block * (height + 2) * row, kernel + block * TAPS * lanes * outs + first
+            if WIDE or lanes == 1:  # taps side by side, one channel after the other
+                counts = (lanes, 1, height, width)
+                for tap in range(0, TAPS, _TAPS):
+                    a_at = (source + tap // 3 * row, 1, 0, row, lanes, row)
+                    out_at = (to + tap * lanes * outs, outs, lanes * outs, LANES)
+                    if lanes == 1:
+                        if both:
+                            _FIRST_TAPS_2(memory, a_at, memory, b_at, counts, slopes, out_at, slopes, out_at, _TAPS)
+                        else:
+                            _FIRST_TAPS_1(memory, a_at, memory, b_at, counts, slopes, out_at, slopes, out_at, _TAPS)
+                    elif both:
+                        _INNER_TAPS_2(memory, a_at, memory, b_at, counts, slopes, out_at, slopes, out_at, _TAPS)
+                    else:
+                        _INNER_TAPS_1(memory, a_at, memory, b_at, counts, slopes, out_at, slopes, out_at, _TAPS)
+            else:  # channels side by side, three taps one after the other
+                counts = (3, 1, height, width)
+                for tap in range(0, TAPS, 3):
+                    for lane in range(0, lanes, _PIXELS):
+                        a_at = (source + tap // 3 * row + lane, lanes, 0, row, lanes, 0)
+                        out_at = (to + (tap * lanes + lane) * outs, lanes * outs, outs, LANES)
+                        _FIRST_1(memory, a_at, memory, b_at, counts, slopes, out_at, slopes, out_at, _PIXELS)
 
 
 @compiled

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import cgutils
 
 LANES = 16
 """Numbers in a vector register of 512 bits. Where registers are shorter, LLVM takes several for one."""
+WIDE = binding.get_host_cpu_features().get("avx512f", False)
+"""Whether this processor's registers hold `LANES` numbers each; if not, it has at most half as much room in them."""
 INDEX, NUMBER = ir.IntType(64), ir.FloatType()
 VECTOR = ir.VectorType(NUMBER, LANES)
 _LANE = ir.IntType(32)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +26,7 @@ SHAPES = [
     ((1, 7, 5), (16,), 100),
     ((2, 2, 2), (1,), 2),
 ]
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = convolution.SLOTS + 3
 """In a mini-batch: the last group of images is smaller than the others."""
 
@@ -61,6 +68,32 @@ def test_a_row_gets_the_same_bits_alone_and_after_others(
         assert all(torch.equal(one, pack[only]) for one, pack in zip(alone, together, strict=True))
         alone = network.measure(weights[only].clone(), inputs, labels)
         assert all(torch.equal(one, pack[only]) for one, pack in zip(alone, measured, strict=True))
+
+
+# Prints a digest of every shape's losses and gradients, with tiles for registers of another length than this machine's.
+OTHER_TILES = """
+from lowdim_bench.kernels import vectors
+vectors.WIDE = not vectors.WIDE
+from tests.kernels.test_convolution import SHAPES, digest_of
+print(*[digest_of(*shape) for shape in SHAPES])
+"""
+
+
+def digest_of(image: tuple[int, int, int], channels: tuple[int, ...], classes: int) -> str:
+    network, (weights, inputs, labels, examples) = draw(image, channels, classes)
+    found = *network.loss_and_gradient(weights, inputs, labels, examples), *network.measure(weights, inputs, labels)
+    return hashlib.sha256(b"".join(values.numpy().tobytes() for values in found)).hexdigest()
+
+
+@pytest.mark.slow
+def test_long_and_short_registers_give_the_same_bits(tmp_path: Path) -> None:
+    environment = os.environ | {
+        "NUMBA_CACHE_DIR": str(tmp_path)
+    }  # what is compiled here is for no processor that there is
+    other = subprocess.run(
+        [sys.executable, "-c", OTHER_TILES], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert other.stdout.split() == [digest_of(*shape) for shape in SHAPES]
 
 
 @pytest.mark.parametrize(("image", "channels", "classes"), SHAPES)
